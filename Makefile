@@ -1,0 +1,46 @@
+# Two commands on a fresh machine: `make demo` and `make test`. They need python3 (3.11 or newer) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow lint check data wheel-check clean
+
+demo: $(VENV)/installed
+	$(BIN)/dsgd study equivalence --preset standard
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test slow wheel-check
+
+# Fashion-MNIST, 30 MB, from Debian's package, without root, into data/.
+data: $(VENV)/installed
+	$(BIN)/python -m dsgd.data.fetch
+
+# The wheel, installed alone, runs from a folder that has an `experiments` package of its own.
+wheel-check: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dsgd needs python 3.11 or newer; give one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,24 @@
+"""Where a run is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from dsgd.backends.local import LocalBackend
+from dsgd.loop import Observer, Result
+from dsgd.run import Run
+
+
+class Backend(Protocol):
+    """`train(run, observers) -> Result`: the same numbers wherever it is computed."""
+
+    def train(self, run: Run, observers: Iterable[Observer] = ()) -> Result: ...
+
+
+BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend}
+
+
+def train(run: Run, *, device: str = "auto", observers: Iterable[Observer] = ()) -> Result:
+    """Trains on this machine, in this process; see `Run` for the parts and `Result` for what comes back."""
+    return LocalBackend(device).train(run, observers)

@@ -1,0 +1,226 @@
+"""The command line: every command reads its arguments, asks the package, and prints what it answered.
+
+Exit status: 0 done (whatever a study's verdicts), 1 a run failed, 2 bad usage, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dsgd import __version__, printed
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+topology_app = typer.Typer(rich_markup_mode=None, help="Graphs and their mixing matrices.")
+app.add_typer(topology_app, name="topology")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="A new or empty folder for the results.")]
+Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
+
+
+@app.callback(invoke_without_command=True)
+def dsgd(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    """Decentralized SGD on simulated networks, and what it has to do with sharpness-aware minimization."""
+    if version:
+        print(f"dsgd {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def run(
+    arguments: Annotated[list[str], typer.Argument(metavar="[CONFIG] [a.b=c]...", help="A YAML file, and overrides.")],
+    out: Out = None,
+    device: Device = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved configuration, train nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train one run into a folder.
+
+    With a file, dsgd run ring.yaml learning_rate.lr=0.3, or without, dsgd run task=digits steps=100.
+    """
+    from dsgd.config import load, resolved
+    from dsgd.config.yaml_values import to_text
+
+    path, overrides = _config_and_overrides(arguments)
+    config = load(path, [*overrides, *([f"backend.device={device}"] if device else [])])
+    if dry_run:
+        printed.show(resolved(config), to_text(resolved(config)).rstrip(), as_json)
+    else:
+        _train(config, out, as_json)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `dsgd studies`, or a .py file.")],
+    preset: Annotated[str | None, typer.Option(help="How much to compute.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The first seed.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder; finished runs in it are reused.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a study's question.
+
+    Runs what is missing, judges the claims, writes a report.
+    """
+    from dsgd.backends.local import LocalBackend
+    from dsgd.config import ConfigError
+    from dsgd.config.checks import check_backend
+    from dsgd.progress import study_progress
+    from dsgd.study import conduct
+
+    _warn_of_torch()
+    try:
+        check_backend(LocalBackend(device or "auto"))
+        with study_progress() as progress:
+            summary = conduct(name, preset, seed, out, device=device or "auto", progress=progress)
+    except (ValueError, FileExistsError, FileNotFoundError) as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from None
+    folder = out or Path("runs") / f"study-{summary['study']}-{summary['preset']}"
+    printed.show(summary, printed.of_study(summary, folder), as_json)
+
+
+@app.command()
+def studies(as_json: Json = False) -> None:
+    """List the studies."""
+    from dsgd.study import list_studies
+
+    found = list_studies()
+    printed.show(found, printed.columns(list(found.items())), as_json)
+
+
+@app.command()
+def probe(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
+    probe_size: Annotated[int, typer.Option(help="Training examples in the loss.")] = 512,
+    step: Annotated[int | None, typer.Option(help="A recorded snapshot instead of the end.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare D-SGD with average-direction SAM.
+
+    Measured in float64 on the ensemble that a run left in its folder.
+    """
+    from dsgd.probing import probe_folder
+
+    found = probe_folder(run_dir, probe_size, step)
+    brief = {name: value for name, value in found.items() if name not in ("scales", "curves")}
+    printed.show(found, printed.pairs(brief), as_json)
+
+
+@topology_app.command("show")
+def topology_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `dsgd list graphs`, or a graph file.")],
+    n: Annotated[int | None, typer.Option("-n", metavar="N", help="Number of nodes.")] = None,
+    weights: Annotated[str, typer.Option(metavar="RULE", help="A name of `dsgd list weights`, or a file.")] = "auto",
+    knobs: Annotated[list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A knob of the graph.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a random graph.")] = 0,
+    allow_disconnected: Annotated[bool, typer.Option("--allow-disconnected", help="Take such a graph too.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the graph into a file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is known of a graph.
+
+    Its mixing matrix, spectral gap, mixing time, effective neighbours and stationary consensus distance.
+    """
+    from dsgd.topology_facts import draw, facts, named_topology
+
+    shown = named_topology(name, n, weights, knobs or [], seed, allow_disconnected)
+    found = facts(shown)
+    if plot is not None:
+        draw(shown, plot)
+    printed.show(found, printed.pairs(found), as_json)
+
+
+@app.command("list")
+def list_table(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="graphs, weights, gradients, models, ...")],
+    as_json: Json = False,
+) -> None:
+    """List what a configuration can name."""
+    from dsgd.catalogue import TABLES, entries
+    from dsgd.config.problems import choice
+
+    found = entries(choice(TABLES, table, "TABLE"))
+    printed.show([asdict(entry) for entry in found], printed.of_table(found), as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine offers."""
+    from dsgd.doctor import checkup
+
+    found = checkup()
+    printed.show(found, printed.pairs(found), as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status of a command; whatever went wrong is said in a line each on stderr, never as a traceback."""
+    try:
+        status = app(args=arguments, prog_name="dsgd", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        status, lines = _told(error)
+        if status == 1 and os.environ.get("DSGD_DEBUG"):
+            raise
+        printed.say(*lines)
+        return status
+
+
+def _told(error: BaseException) -> tuple[int, Sequence[str]]:
+    """The exit status for an error, and how it is said."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return 130, ["interrupted"]
+    if problems := getattr(error, "problems", None):
+        return 2, problems
+    # typer carries its own copy of click or not, by its version: its usage errors are known by their shape.
+    if hasattr(error, "format_message"):
+        return 2, [f"dsgd: {error.format_message()} (see dsgd --help)"]
+    said = " ".join(str(error).split()) or "no message"
+    if isinstance(error, FloatingPointError) or type(error).__name__ == "StudyError":
+        return 1, [f"failed: {said}"]
+    return 1, [f"{type(error).__name__}: {said} (DSGD_DEBUG=1 shows the traceback)"]
+
+
+def _config_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
+    """The file that comes first, unless the first argument is an override."""
+    first, *rest = arguments
+    return (None, arguments) if "=" in first and not Path(first).is_file() else (Path(first), rest)
+
+
+def _train(config: Any, out: Path | None, as_json: bool) -> None:
+    from dsgd.config.checks import check_backend, check_model
+    from dsgd.progress import progress
+    from dsgd.recording import new_folder, record
+
+    folder = new_folder(out, config.name)
+    check_backend(config.backend)
+    check_model(config.run)
+    _warn_of_torch()
+    with progress(config.run.steps) as observer:
+        summary, error = record(config, folder, observer)
+    printed.show(summary, printed.of_run(summary), as_json)
+    if error is not None:
+        raise error
+
+
+def _warn_of_torch() -> None:
+    from dsgd.doctor import torch_warning
+
+    if warning := torch_warning():
+        printed.say(f"warning: {warning}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

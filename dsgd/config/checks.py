@@ -1,0 +1,67 @@
+"""What only its graph, its data, its files or its machine show to be wrong with a run; looked at before it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dsgd.config.problems import REFUSALS, ConfigError, collected, refused
+from dsgd.config.topology import blame_topology
+from dsgd.loop import check
+from topologies import Periodic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dsgd.backends import Backend
+    from dsgd.run import Run
+    from topologies import Schedule
+
+
+def check_run(run: Run) -> None:
+    """ConfigError for what the graph, the data set and the user's files show; torch is not imported."""
+    collected(
+        {
+            "topology": lambda: _check_graph(run.topology),
+            "task": lambda: _blamed("task", run.task.data.load),
+            "files": lambda: _check_files(run),
+        }
+    )
+    try:
+        check(run)
+    except REFUSALS as error:
+        raise refused(error, "batch_size" if "batch" in str(error).lower() else "task.partition") from None
+
+
+def check_model(run: Run) -> None:
+    """ConfigError where the model cannot be built for the data; imports torch."""
+    data = run.task.data.load()
+    _blamed("model", lambda: run.model.build(data.train.shape, data.classes))
+
+
+def check_backend(backend: Backend) -> None:
+    """ConfigError where this machine lacks the device asked for; imports torch."""
+    if hasattr(backend, "torch_device"):
+        _blamed("backend", backend.torch_device)
+
+
+def _check_graph(schedule: Schedule) -> None:
+    """A periodic schedule mixes at its later steps, so the schedule inside is what is looked at."""
+    while isinstance(schedule, Periodic):
+        schedule = schedule.inner
+    try:
+        schedule(0)
+    except REFUSALS as error:
+        raise blame_topology(error, "topology") from None
+
+
+def _check_files(run: Run) -> None:
+    missing = [path for path in run.files() if not path.is_file()]
+    if missing:
+        raise ConfigError(*(f"{path}: no such file; correct its path in the configuration" for path in missing))
+
+
+def _blamed(path: str, look: Callable[[], Any]) -> None:
+    try:
+        look()
+    except REFUSALS as error:
+        raise refused(error, path, ("device",)) from None

@@ -1,0 +1,134 @@
+"""A part of a run from its name and knobs: a row of a table, and for each field a reader of the field's type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from functools import cache, partial
+from typing import Any, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from dsgd.config.problems import (
+    REFUSALS,
+    choice,
+    collected,
+    refuse,
+    refuse_key,
+    refuse_type,
+    refused,
+    shown,
+)
+from dsgd.config.yaml_values import dotted
+from dsgd.data import PARTITIONS, DataSource, Partition
+from dsgd.gradients import GRADIENTS, SOURCES, Gradient, Source
+from dsgd.learning_rates import LEARNING_RATES, LearningRate
+from dsgd.metrics import METRICS, Metric
+from dsgd.models import MODELS, Model
+from dsgd.optimizers import OPTIMIZERS, Optimizer
+from dsgd.run import PARTS
+from dsgd.tasks import TASKS
+
+TABLES: dict[Any, Mapping[str, type[Any]]] = {
+    DataSource: TASKS,
+    Partition: PARTITIONS,
+    Model: MODELS,
+    Gradient: GRADIENTS,
+    Source: SOURCES,
+    Optimizer: OPTIMIZERS,
+    LearningRate: LEARNING_RATES,
+    Metric: METRICS,
+}
+
+Read = Callable[[Any, str], Any]
+
+
+def part(table: Mapping[str, type[Any]], default: str | None, given: Any, path: str) -> Any:
+    """The part that `given` names, alone or beside its knobs; a mapping without a name is of the `default` part."""
+    name, knobs = named(table, default, given, path)
+    return built(table[name], knobs, path)
+
+
+def part_list(table: Mapping[str, type[Any]], given: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(given, list | tuple):
+        refuse(path, f"{shown(given)} given; allowed is a list of names, such as [{next(iter(table))}]")
+    places = [f"{path}[{i}]" for i in range(len(given))]
+    return tuple(
+        collected({at: partial(part, table, None, item, at) for at, item in zip(places, given, strict=True)}).values()
+    )
+
+
+def named(table: Mapping[str, Any], default: str | None, given: Any, path: str) -> tuple[str, dict[str, Any]]:
+    """The name and the knobs in {name: ..., knobs} or in a name alone."""
+    if not isinstance(given, Mapping):
+        return choice(table, given, path), {}
+    knobs = dict(given)
+    if "name" not in knobs and default is None:
+        refuse(path, f"no name given; allowed are {', '.join(table)}")
+    return choice(table, knobs.pop("name", default), dotted(path, "name")), knobs
+
+
+def built(
+    kind: type[Any],
+    given: Mapping[str, Any],
+    path: str,
+    special: Mapping[str, Read] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    also: Sequence[str] = (),
+) -> Any:
+    """`kind` made of the knobs given and those `fixed`; `special` reads some knobs, `also` are keys read elsewhere."""
+    fixed = fixed or {}
+    values = collected(knob_readers(kind, given, path, special or {}, tuple(fixed), also))
+    try:
+        return kind(**values, **fixed)
+    except REFUSALS as error:
+        raise refused(error, path, values) from None
+
+
+def knob_readers(
+    kind: type[Any],
+    given: Mapping[str, Any],
+    path: str,
+    special: Mapping[str, Read],
+    fixed: Sequence[str],
+    also: Sequence[str],
+) -> dict[str, Callable[[], Any]]:
+    """For each key given, what reads its value; and for each knob that is missing, what says so."""
+    knobs = {f.name: f for f in fields(kind) if f.name not in fixed}
+    hints = get_type_hints(kind)
+    readers: dict[str, Callable[[], Any]] = {}
+    for key in (k for k in knobs if k not in given and _default(knobs[k]) is MISSING):
+        readers[key] = partial(refuse, dotted(path, key), f"missing; give {key}")
+    for key, value in given.items():
+        at = dotted(path, str(key))
+        if key not in knobs:
+            readers[at] = partial(refuse_key, at, (*knobs, *also))
+        else:
+            readers[key] = partial(special.get(key) or _reader(hints[key], knobs[key]), value, at)
+    return readers
+
+
+def _reader(hint: Any, knob: Field[Any]) -> Read:
+    """What reads the value of a knob of the type `hint`."""
+    if hint in TABLES:
+        return partial(part, TABLES[hint], PARTS.get(type(_default(knob))))
+    if get_origin(hint) is tuple and get_args(hint)[0] in TABLES:
+        return partial(part_list, TABLES[get_args(hint)[0]])
+    return partial(plain, hint)
+
+
+def _default(knob: Field[Any]) -> Any:
+    return knob.default if knob.default_factory is MISSING else knob.default_factory()
+
+
+def plain(hint: Any, given: Any, path: str) -> Any:
+    """A number, a string, true, false, null or a list of such; never one of them read as another."""
+    try:
+        return _adapter(hint).validate_python(tuple(given) if isinstance(given, list) else given)
+    except ValidationError:
+        refuse_type(given, hint, path)
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False))

@@ -1,0 +1,124 @@
+"""A figure: a titled SVG that can stand in any page, drawn in one style by matplotlib or made elsewhere.
+
+A drawing has a clear background and ink in `currentColor`, so that it takes the page's text colour, light or dark; its
+ids carry a prefix of their own, so that several can stand in one page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK = "#010203"  # stands for currentColor while matplotlib draws
+WIDTH, HEIGHT = 6.4, 4.0  # inches, at 72 SVG units an inch
+
+DRAWING_TAGS = frozenset(
+    {"svg", "g", "defs", "path", "use", "text", "tspan", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
+    | {"clipPath", "image", "title", "desc", "linearGradient", "radialGradient", "stop", "marker", "pattern"}
+)
+
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dsgd",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Helvetica", "Arial"],
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.8,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A titled drawing: `svg` is one <svg> element that can stand inside an HTML page."""
+
+    title: str
+    svg: str
+    caption: str = ""
+
+
+@contextmanager
+def canvas(height: float = HEIGHT) -> Iterator[tuple[Canvas, Axes]]:
+    """An empty drawing in the house style, `height` in inches; matplotlib's settings are as before when it is done."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        settings: Any = mpl.rcParams
+        settings.update(STYLE)
+        empty = Canvas(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasSVG(empty)
+        yield empty, empty.add_subplot()
+
+
+def rendered(drawing: Canvas, title: str, caption: str = "") -> Figure:
+    """The finished drawing as a Figure; the same drawing always gives the same text."""
+    text = io.StringIO()
+    drawing.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return Figure(title, inlined(text.getvalue(), title), caption)
+
+
+def inlined(svg: str, title: str) -> str:
+    """An SVG file's text as an element for a page: no prolog, no style sheet, no size of its own."""
+    prefix = f"f{hashlib.sha256(svg.encode()).hexdigest()[:8]}-"
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"(\sid=\"|url\(#|href=\"#)", rf"\g<1>{prefix}", svg).replace(INK, "currentColor")
+    root, rest = svg[svg.index("<svg") :].split(">", 1)
+    root = re.sub(r'\s(width|height)="[^"]*"', "", root).removeprefix("<svg")
+    named = f'<svg role="img" aria-label="{escape(title)}" stroke-linejoin="round"{root}>{rest}'
+    return "\n".join(line for line in named.splitlines() if line.strip())
+
+
+def check_inert(svg: str) -> str:
+    """`svg` itself when it only draws: no script, style sheet, foreign content, event handler or outside reference.
+
+    ValueError names what was found. Figures may come from a user's study, whose labels come from files of others.
+    """
+    try:
+        root = ElementTree.fromstring(svg)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"a figure's SVG cannot be read: {error}") from error
+    for element in root.iter():
+        tag = _local(element.tag)
+        if tag not in DRAWING_TAGS:
+            raise ValueError(f"a figure's SVG holds <{tag}>; only plain drawing elements are allowed")
+        for name, value in element.attrib.items():
+            outside = _local(name) == "href" and not value.startswith(("#", "data:image/png;base64,"))
+            if _local(name).lower().startswith("on") or outside:
+                raise ValueError(f"a figure's SVG holds {_local(name)}={value[:40]!r}; nothing may run or be fetched")
+    return svg
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]

@@ -1,0 +1,42 @@
+"""Run + code + data -> the stable key of its result."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dsgd.run import Run
+
+
+def key(run: Run) -> str:
+    """Hex digest of the run's value, the sources of `dsgd` and `topologies`, its data and files, and torch's version."""
+    parts = [repr(run), source_digest(), run.task.data.load().sha256, torch_series()]
+    parts += [_digest_of_file(path) for path in run.files()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@cache
+def source_digest() -> str:
+    """SHA-256 over every .py file of `dsgd` and `topologies`."""
+    import topologies
+
+    digest = hashlib.sha256()
+    for package in (Path(__file__).parent, Path(topologies.__file__).parent):
+        for path in sorted(package.rglob("*.py")):
+            if "_experiments" not in path.parts:
+                digest.update(f"{package.name}/{path.relative_to(package).as_posix()}\n".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def torch_series() -> str:
+    """torch's major.minor version."""
+    return ".".join(version("torch").split(".")[:2])
+
+
+def _digest_of_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

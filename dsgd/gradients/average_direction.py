@@ -1,0 +1,41 @@
+"""Average-direction SAM with isotropic Gaussian perturbations: the isotropic case of Zhu et al. 2023, arXiv 2306.02913."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dsgd.gradients.gradient import Estimate, check_radius, check_samples, expected
+from dsgd.objectives import Objective
+from dsgd.perturbations import Noise
+from dsgd.state import Memory, When
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AverageDirection:
+    """g = mean over `samples` draws of grad L_B(w + e), e ~ N(0, (rho^2 / d) I): rho is the root mean square of |e|."""
+
+    rho: float = 0.05
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        check_radius(self.rho)
+        check_samples(self.samples)
+
+    def init(self, p: Params) -> Memory:
+        return {}
+
+    def estimate(
+        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
+    ) -> Estimate:
+        return Estimate(*expected(objective, p, self._offsets(p, noise), 1 / self.samples), buffers, memory)
+
+    def _offsets(self, p: Params, noise: Noise) -> Iterator[Tensor]:
+        scale = self.rho / p.layout.d**0.5
+        for k in range(self.samples):
+            yield noise.normal(p.matrix, "direction", k) * scale

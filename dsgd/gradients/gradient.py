@@ -1,0 +1,77 @@
+"""The interface of a gradient method: where to take the gradient, given the objective itself.
+
+It is handed an objective and not a gradient because a sharpness-aware method must choose the point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from dsgd.objectives import Objective
+from dsgd.perturbations import Noise
+from dsgd.state import Memory, When
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+POINTS_AT_ONCE = 2**26  # numbers of perturbed parameters held at once for a single row
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mini-batch loss (rows,) where the gradient was taken, the gradient, and what is carried on."""
+
+    loss: Tensor
+    grads: Params
+    buffers: Memory
+    memory: Memory
+
+
+class Gradient(Protocol):
+    """`estimate` reads as for one replica: all operations on parameters are row-wise."""
+
+    def init(self, p: Params) -> Memory: ...
+    def estimate(
+        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
+    ) -> Estimate: ...
+
+
+def expected(objective: Objective, p: Params, offsets: Iterable[Tensor], weight: float) -> tuple[Tensor, Params]:
+    """weight * sum_k of the loss and gradient at p + offset_k; each offset has shape (rows, d) or (1, d).
+
+    A single row is evaluated at many offsets in one call.
+    """
+    if p.rows == 1:
+        return _expected_of_one(objective.joint(), p, list(offsets), weight)
+    loss, grads = p.matrix.new_zeros(p.rows), p.matrix.new_zeros(p.matrix.shape)
+    for offset in offsets:
+        at_offset = objective.loss_and_grad(p.like(p.matrix + offset))
+        loss += weight * at_offset[0]
+        grads.add_(at_offset[1].matrix, alpha=weight)
+    return loss, p.like(grads)
+
+
+def _expected_of_one(objective: Objective, p: Params, offsets: list[Tensor], weight: float) -> tuple[Tensor, Params]:
+    import torch
+
+    block = max(1, POINTS_AT_ONCE // p.layout.d)
+    loss, grads = p.matrix.new_zeros(1), p.matrix.new_zeros(p.matrix.shape)
+    for start in range(0, len(offsets), block):
+        points = p.matrix + torch.cat(offsets[start : start + block])
+        losses, at_points = objective.loss_and_grad(p.like(points))
+        loss += weight * losses.sum()
+        grads += weight * at_points.matrix.sum(dim=0, keepdim=True)
+    return loss, p.like(grads)
+
+
+def check_samples(samples: int) -> None:
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; it must be at least 1")
+
+
+def check_radius(rho: float) -> None:
+    if not rho >= 0:
+        raise ValueError(f"rho is {rho}; it must be at least 0")

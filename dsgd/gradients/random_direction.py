@@ -1,0 +1,45 @@
+"""SAM along a random direction of fixed length: Foret et al. 2021, arXiv 2010.01412, appendix C.5.
+
+The isotropic average-direction sharpness of Wen, Ma & Li 2023 (arXiv 2211.05729), table 1, has this gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dsgd import trees
+from dsgd.gradients.gradient import Estimate, check_radius, check_samples, expected
+from dsgd.objectives import Objective
+from dsgd.perturbations import Noise
+from dsgd.state import Memory, When
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RandomDirection:
+    """g = grad L_B(w + e), e = rho z / |z|, z ~ N(0, I): the mean over `samples` draws."""
+
+    rho: float = 0.05
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        check_radius(self.rho)
+        check_samples(self.samples)
+
+    def init(self, p: Params) -> Memory:
+        return {}
+
+    def estimate(
+        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
+    ) -> Estimate:
+        return Estimate(*expected(objective, p, self._offsets(p, noise), 1 / self.samples), buffers, memory)
+
+    def _offsets(self, p: Params, noise: Noise) -> Iterator[Tensor]:
+        for k in range(self.samples):
+            z = p.like(noise.normal(p.matrix, "direction", k))
+            yield (z * (self.rho / trees.norm(z))).matrix

@@ -1,0 +1,247 @@
+"""The loop: each replica estimates a gradient, an optimizer turns it into an update, the replicas mix by W_t."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+import topologies
+from dsgd.algorithms import ALGORITHMS, Step, centralized
+from dsgd.communicators import Communicator
+from dsgd.data import DataSet, Sampler, sampler
+from dsgd.gradients import Gradient
+from dsgd.metrics import Metric, Snapshot, Split, Values
+from dsgd.objectives import Network, Objective, Tilted, network
+from dsgd.perturbations import Cloud, Noise, cloud
+from dsgd.randomness import normal_rows, stream_key
+from dsgd.run import FULL, Run, twin_name
+from dsgd.state import State, When
+from dsgd.tasks import Feed
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves: stacked parameters, leaves of shape (n, ...), one row a measurement, and the seconds it took."""
+
+    params: dict[str, Tensor]
+    history: list[Values]
+    seconds: float
+
+
+class Observer(Protocol):
+    """Told of the progress of a run; `step` counts the steps done."""
+
+    def stepped(self, step: int) -> None: ...
+    def measured(self, row: Values) -> None: ...
+    def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """The ensemble and, beside it, its twins: single models of one row each."""
+
+    ensemble: State
+    twins: Mapping[str, State] = field(default_factory=dict)
+
+
+def check(run: Run) -> tuple[DataSet, Sampler]:
+    """The run's data and mini-batches; ValueError or FileNotFoundError for what only they or the graph can show."""
+    run.schedule(0)
+    data = run.task.data.load()
+    batch_size = None if run.batch_size == FULL else int(run.batch_size)
+    return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
+
+
+class Simulation:
+    """A run made ready on a device, for the replicas that `communicator` holds."""
+
+    def __init__(self, run: Run, communicator: Communicator, device: torch.device) -> None:
+        import torch
+
+        data, mini_batches = check(run)
+        self.run, self.communicator = run, communicator
+        self.dtype = getattr(torch, run.dtype)
+        self.network = start_network(run, data, self.dtype, device)
+        self.train, self.test = (
+            Split(torch.from_numpy(s.x).to(device, self.dtype), torch.from_numpy(s.y).to(device))
+            for s in (data.train, data.test)
+        )
+        self.feed = Feed(self.network, self.train.x, self.train.y, mini_batches, communicator.rows)
+        self.twin_methods = {twin_name(gradient): gradient for gradient in run.twins}
+        self.bytes_sent = 0
+
+    def start(self) -> World:
+        """All replicas and twins at one start."""
+        import torch
+
+        leaves = [leaf.detach().reshape(-1) for leaf in self.network.module.parameters()]
+        row = torch.cat(leaves)[None]
+        ensemble = self._state(row.repeat(len(self.communicator.rows), 1), self.run.gradient)
+        twins = {name: self._state(row.clone(), method) for name, method in self.twin_methods.items()}
+        return World(ensemble, twins)
+
+    def _state(self, matrix: Tensor, gradient: Gradient) -> State:
+        p = Params(matrix, self.network.layout)
+        return State(p, memory={"gradient": gradient.init(p), "optimizer": self.run.optimizer.init(p)})
+
+    def advance(self, world: World, step: int) -> World:
+        """One step of the ensemble, and of each twin on the same batches and noise.
+
+        A twin sees the covariance of the replicas where they took their gradients.
+        """
+        at = When(step, self.run.learning_rate.at(step, self.run.steps))
+        w = self.run.schedule(step)
+        objective = self.objective(step)
+        seen: list[Params] = []
+
+        def estimate(state: State) -> tuple[State, Params]:
+            seen.append(state.params)
+            return self._estimate(self.run.gradient, objective, self._noise(step, state.params), at, state)
+
+        algorithm = ALGORITHMS[self.run.algorithm]
+        ensemble = algorithm(world.ensemble, Step(estimate, self._update(at), self._mix(w), self._average))
+        self.bytes_sent += self._transfers(w) * self.network.layout.d * self.dtype.itemsize
+        twins = self._advance_twins(world.twins, objective, seen[0], at)
+        return World(ensemble, twins)
+
+    def _advance_twins(
+        self, twins: Mapping[str, State], objective: Objective, replicas: Params, at: When
+    ) -> dict[str, State]:
+        if not twins:
+            return {}
+        joint = objective.joint()
+        noise = replace(self._noise(at.step, replicas), rows=(0,))
+
+        def moved(state: State, method: Gradient) -> State:
+            def estimate(state: State) -> tuple[State, Params]:
+                return self._estimate(method, joint, noise, at, state)
+
+            return centralized(state, Step(estimate, self._update(at), lambda p: p, lambda p: p))
+
+        return {name: moved(state, self.twin_methods[name]) for name, state in twins.items()}
+
+    def objective(self, step: int) -> Objective:
+        """The replicas' losses on this step's mini-batches, with this step's additive noise if the run asks for it."""
+        batch = self.feed.batch(step)
+        if not self.run.gradient_noise:
+            return batch
+        rows, d = self.communicator.rows, self.network.layout.d
+        like = self.train.x.new_empty(len(rows), d)
+        noise = normal_rows(like, self.run.seed, rows, "gradient_noise", step)
+        return Tilted(batch, noise * (self.run.gradient_noise / d**0.5))
+
+    def snapshot(self, world: World, step: int) -> Snapshot:
+        """All n replicas and the twins, with what metrics need to judge them."""
+        import torch
+
+        shards = self.feed.sampler.shards
+        return Snapshot(
+            step,
+            self.communicator.gather(world.ensemble.params),
+            self.network,
+            self.train,
+            self.test,
+            self.run.model.smooth,
+            self.run.seed,
+            {name: state.params for name, state in world.twins.items()},
+            None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
+        )
+
+    def _estimate(
+        self, method: Gradient, objective: Objective, noise: Noise, at: When, state: State
+    ) -> tuple[State, Params]:
+        found = method.estimate(objective, state.params, state.buffers, noise, state.memory["gradient"], at)
+        state = replace(state, buffers=found.buffers, loss=found.loss).remember("gradient", found.memory)
+        return state, found.grads
+
+    def _update(self, at: When) -> Callable[[State, Params], tuple[State, Params]]:
+        def update(state: State, grads: Params) -> tuple[State, Params]:
+            change, memory = self.run.optimizer.update(grads, state.memory["optimizer"], state.params, at.lr)
+            return state.remember("optimizer", memory), change
+
+        return update
+
+    def _mix(self, w: topologies.MixingMatrix) -> Callable[[Params], Params]:
+        return lambda p: self.communicator.mix(p, w)
+
+    def _average(self, p: Params) -> Params:
+        return self.communicator.mix(p, topologies.Mean(self.run.n))
+
+    def _noise(self, step: int, replicas: Params) -> Noise:
+        @cache
+        def of_replicas() -> Cloud:
+            return cloud(self.communicator.gather(replicas).matrix)
+
+        return Noise(self.run.seed, step, self.communicator.rows, of_replicas)
+
+    def _transfers(self, w: topologies.MixingMatrix) -> int:
+        """Models sent over a real network in one step; averaging all gradients is a ring all-reduce, 2 (n - 1)."""
+        return 2 * (self.run.n - 1) if self.run.algorithm == "centralized" else w.messages
+
+
+def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
+    """The model with the start that `run.seed` fixes, drawn on the CPU so that it is the same on every device."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_key(run.seed, "start"))
+        module = run.model.build(data.train.shape, data.classes)
+    return network(module.to(device, dtype), data.criterion)
+
+
+def simulate(run: Run, simulation: Simulation, observers: Iterable[Observer] = ()) -> Result:
+    """Takes all steps and measures on the way; FloatingPointError once a replica is not finite."""
+    observers, history = tuple(observers), []
+    began = time.perf_counter()
+    world = simulation.start()
+    for step in range(run.steps + 1):
+        row = measured(run, simulation, world, step)
+        if row is not None:
+            history.append(row)
+            for observer in observers:
+                observer.measured(row)
+        if run.snapshot_every and step % run.snapshot_every == 0:
+            for observer in observers:
+                observer.snapshotted(step, simulation.communicator.gather(world.ensemble.params))
+        if step < run.steps:
+            world = simulation.advance(world, step)
+            for observer in observers:
+                observer.stepped(step + 1)
+    params = dict(simulation.communicator.gather(world.ensemble.params))
+    return Result(params, history, time.perf_counter() - began)
+
+
+def measured(run: Run, simulation: Simulation, world: World, step: int) -> Values | None:
+    """The row of metrics due after `step` steps, or None."""
+    due = [metric for metric in run.metrics if _due(metric, step, run)]
+    if not due:
+        return None
+    _check_finite(world, step)
+    snapshot = simulation.snapshot(world, step)
+    row: Values = {"step": step, "lr": run.learning_rate.at(min(step, run.steps - 1), run.steps)}
+    for metric in due:
+        row |= metric(snapshot)
+    return row | {"bytes_sent": simulation.bytes_sent}
+
+
+def _due(metric: Metric, step: int, run: Run) -> bool:
+    every = run.measure_every if metric.every is None else metric.every
+    return step == run.steps or (every > 0 and step % every == 0)
+
+
+def _check_finite(world: World, step: int) -> None:
+    finite = world.ensemble.params.matrix.isfinite().all(dim=1)
+    if not finite.all():
+        replicas = [j for j, ok in enumerate(finite.tolist()) if not ok]
+        raise FloatingPointError(
+            f"{len(replicas)} of {len(finite)} replicas are not finite after {step} steps (the first is {replicas[0]}); "
+            "lower learning_rate.lr"
+        )

@@ -1,0 +1,10 @@
+"""What is measured: one quantity a file."""
+
+from dsgd.metrics.accuracy import Accuracy
+from dsgd.metrics.consensus import Consensus
+from dsgd.metrics.equivalence import Equivalence, probe
+from dsgd.metrics.metric import Metric, Snapshot, Split, Values
+
+METRICS: dict[str, type[Metric]] = {"consensus": Consensus, "accuracy": Accuracy, "equivalence": Equivalence}
+
+__all__ = ["METRICS", "Accuracy", "Consensus", "Equivalence", "Metric", "Snapshot", "Split", "Values", "probe"]

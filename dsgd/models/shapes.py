@@ -1,0 +1,18 @@
+"""What the sizes of a model may be, and what it asks of its inputs."""
+
+from __future__ import annotations
+
+
+def check_positive(name: str, sizes: tuple[int, ...]) -> None:
+    """ValueError unless every one of the knob's `sizes` is at least 1."""
+    if min(sizes, default=1) < 1:
+        raise ValueError(f"{name}={sizes} is not possible: every number must be at least 1.")
+
+
+def check_image(shape: tuple[int, ...], model: str) -> None:
+    """ValueError unless `shape` is (channels, height, width)."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"The {model} model needs images of shape (channels, height, width), but the inputs have shape {shape}: "
+            "use the linear, mlp or two_layer model."
+        )

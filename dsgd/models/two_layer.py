@@ -1,0 +1,69 @@
+"""The two-layer network of theory, A act(W x + b) + c, whose head A, c can be left at its random start.
+
+Source: Du et al. 2019, arXiv:1810.02054, equation 1, where the head is fixed; here with torch's default start, which
+has no separate factor 1 / sqrt(width).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from dsgd.models.activations import ACTIVATIONS, check_activation
+from dsgd.models.shapes import check_positive
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TwoLayer:
+    """One hidden layer of `width`, `bias` in both layers; without `train_head` the head is a buffer."""
+
+    width: int = 100
+    activation: str = "relu"
+    bias: bool = True
+    train_head: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive("width", (self.width,))
+        check_activation(self.activation)
+
+    @property
+    def smooth(self) -> bool:
+        return ACTIVATIONS[self.activation].smooth
+
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """A module from inputs (batch, *shape) to logits (batch, classes)."""
+        from torch import nn
+
+        hidden = nn.Linear(math.prod(shape), self.width, bias=self.bias)
+        head: nn.Module = nn.Linear(self.width, classes, bias=self.bias)
+        if not self.train_head:
+            head = _fixed_class()(head)
+        return nn.Sequential(nn.Flatten(), hidden, ACTIVATIONS[self.activation](), head)
+
+
+@cache
+def _fixed_class() -> type[nn.Module]:
+    """The class of a fixed layer; a function makes it, because naming the model must not import torch."""
+    from torch import nn
+    from torch.nn.functional import linear
+
+    class Fixed(nn.Module):
+        """A linear layer that is not trained, in the dtype of its input, which is that of the parameters."""
+
+        weight: Tensor
+        bias: Tensor | None
+
+        def __init__(self, layer: nn.Linear) -> None:
+            super().__init__()
+            self.register_buffer("weight", layer.weight.detach())
+            self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+    return Fixed

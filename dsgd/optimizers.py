@@ -1,0 +1,126 @@
+"""What to do with a gradient: the update that is added to the parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from dsgd import trees
+from dsgd.state import Memory
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Optimizer(Protocol):
+    """`update` returns the change of the parameters and the new memory; it mutates none of its arguments."""
+
+    def init(self, p: Params) -> Memory: ...
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Params, Memory]: ...
+
+
+def _in_unit_interval(**knobs: float) -> None:
+    for name, value in knobs.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} is {value}; it must be in [0, 1)")
+
+
+def _not_negative(**knobs: float) -> None:
+    for name, value in knobs.items():
+        if not value >= 0:
+            raise ValueError(f"{name} is {value}; it must be at least 0")
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """SGD with momentum and weight decay as in Sutskever et al. 2013: v = momentum v + g, w = w - lr v.
+
+    `weight_decay` adds weight_decay * w to the gradient; `nesterov` steps along g + momentum v.
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _in_unit_interval(momentum=self.momentum)
+        _not_negative(weight_decay=self.weight_decay)
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov is true and momentum 0; set momentum above 0 or nesterov false")
+
+    def init(self, p: Params) -> Memory:
+        return {"momentum": p.matrix.new_zeros(p.matrix.shape)} if self.momentum else {}
+
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Params, Memory]:
+        g = grads.matrix
+        if self.weight_decay:
+            g = g.add(p.matrix, alpha=self.weight_decay)
+        if not self.momentum:
+            return p.like(g * -lr), memory
+        v = g.add(memory["momentum"], alpha=self.momentum)
+        direction = g.add(v, alpha=self.momentum) if self.nesterov else v
+        return p.like(direction * -lr), {"momentum": v}
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay: Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _in_unit_interval(beta1=self.beta1, beta2=self.beta2)
+        _not_negative(eps=self.eps, weight_decay=self.weight_decay)
+
+    def init(self, p: Params) -> Memory:
+        return _moments_at_zero(p)
+
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Params, Memory]:
+        ratio, memory = _adam_ratio(grads, memory, self.beta1, self.beta2, self.eps)
+        return p.like(ratio.add(p.matrix, alpha=self.weight_decay) * -lr), memory
+
+
+@dataclass(frozen=True)
+class Lamb:
+    """LAMB: You et al. 2020, arXiv 1904.00962, algorithm 2: Adam's direction, rescaled leaf by leaf to the leaf's norm."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _in_unit_interval(beta1=self.beta1, beta2=self.beta2)
+        _not_negative(eps=self.eps, weight_decay=self.weight_decay)
+
+    def init(self, p: Params) -> Memory:
+        return _moments_at_zero(p)
+
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Params, Memory]:
+        ratio, memory = _adam_ratio(grads, memory, self.beta1, self.beta2, self.eps)
+        direction = p.like(ratio.add(p.matrix, alpha=self.weight_decay))
+        weights, steps = trees.leaf_norms(p), trees.leaf_norms(direction)
+        trust = (weights / steps).where((weights > 0) & (steps > 0), weights.new_ones(()))
+        return p.like(direction.matrix * trust * -lr), memory
+
+
+def _moments_at_zero(p: Params) -> Memory:
+    zeros = p.matrix.new_zeros(p.matrix.shape)
+    return {"first": zeros, "second": zeros.clone(), "count": p.matrix.new_zeros(p.rows, 1)}
+
+
+def _adam_ratio(grads: Params, memory: Memory, beta1: float, beta2: float, eps: float) -> tuple[Tensor, Memory]:
+    """The bias-corrected m / (sqrt(v) + eps), shape (rows, d), and the new moments."""
+    g = grads.matrix
+    first = memory["first"].lerp(g, 1 - beta1)
+    second = (memory["second"] * beta2).addcmul(g, g, value=1 - beta2)
+    count = memory["count"] + 1
+    ratio = (first / (1 - beta1**count)) / ((second / (1 - beta2**count)).sqrt() + eps)
+    return ratio, {"first": first, "second": second, "count": count}
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": Sgd, "adamw": AdamW, "lamb": Lamb}

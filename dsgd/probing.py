@@ -1,0 +1,56 @@
+"""The equivalence measured again on the ensemble that a run left in its folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dsgd.config import ConfigError, read
+from dsgd.config.yaml_values import read_file
+from dsgd.loop import start_network
+from dsgd.metrics import Equivalence, Snapshot, Split
+from dsgd.snapshots import read_snapshot, snapshot_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dsgd.data import Examples
+    from dsgd.run import Run
+
+
+def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict[str, Any]:
+    """What `dsgd.probe` returns for the run's last ensemble, or the one recorded after `step` steps.
+
+    The loss is the mean over the first `probe_size` training examples, in float64 on the CPU. ConfigError where the
+    folder does not hold such an ensemble.
+    """
+    from dsgd.metrics.instrument import measure
+
+    try:
+        run = read(read_file(folder / "config.yaml")).run
+        snapshot = _snapshot(run, folder, step)
+        metric = Equivalence(probe_size=probe_size)
+    except ConfigError:
+        raise
+    except (ValueError, FileNotFoundError) as error:
+        raise ConfigError(str(error)) from None
+    if run.n < 2:
+        raise ConfigError(f"{folder}: a run of {run.n} replica; a probe compares replicas and needs at least 2")
+    measured = measure(metric.instrument(snapshot), run.model.smooth)
+    return {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "probe_size": probe_size} | measured
+
+
+def _snapshot(run: Run, folder: Path, step: int | None) -> Snapshot:
+    import torch
+
+    data = run.task.data.load()
+    network = start_network(run, data, torch.float64, torch.device("cpu"))
+    path = folder / "ensemble.safetensors" if step is None else snapshot_path(folder, step)
+    params = read_snapshot(path, network.layout)
+    at = run.steps if step is None else step
+    return Snapshot(at, params, network, _split(data.train), _split(data.test), run.model.smooth)
+
+
+def _split(examples: Examples) -> Split:
+    import torch
+
+    return Split(torch.from_numpy(examples.x), torch.from_numpy(examples.y))

@@ -1,0 +1,273 @@
+"""A run's folder: what a run was asked, on what machine, what it measured and where it ended, in files anyone can read.
+
+    config.yaml  env.json  metrics.jsonl  events.jsonl  snapshots/step-000200.safetensors  ensemble.safetensors
+    summary.json
+
+Only YAML, JSON and safetensors, nothing that can run code when it is read. JSON never holds NaN: what is not finite is
+null. `summary.json` is written last and in one piece, so a folder without it is an unfinished run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+Row = dict[str, float | int | None]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RECORDED_VERSIONS = ("dsgd", "torch", "numpy", "networkx", "scipy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run while it is being written; an observer of the loop."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any], *, device: str = "auto") -> RunFolder:
+        """A new folder holding the resolved config and the machine; parents are made.
+
+        FileExistsError when `path` is something other than an absent or empty folder; nothing is written then.
+        """
+        import yaml
+
+        folder = cls(Path(path))
+        refuse_occupied(folder.path)
+        texts = {
+            "config.yaml": yaml.safe_dump(jsonable(dict(config)), sort_keys=False, allow_unicode=True),
+            "env.json": to_json(environment(device), indent=2) + "\n",
+            "metrics.jsonl": "",
+        }
+        folder.path.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            write_atomically(folder.path / name, text)
+        folder.event("started")
+        return folder
+
+    def stepped(self, step: int) -> None:
+        """Nothing: a step leaves no trace on disk."""
+
+    def measured(self, row: Mapping[str, float | int | None]) -> None:
+        self._append("metrics.jsonl", row)
+
+    def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
+        (self.path / "snapshots").mkdir(exist_ok=True)
+        _write_tensors(self.path / "snapshots" / f"step-{step:06d}.safetensors", params)
+
+    def event(self, event: str, **details: object) -> None:
+        """One line in events.jsonl: the time in UTC, what happened, and its details."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._append("events.jsonl", {"time": now, "event": event, **details})
+
+    def finish(self, params: Mapping[str, Tensor], **facts: object) -> dict[str, Any]:
+        """Write the final ensemble (leaves (n, ...)), then the summary: status ok, `facts`, the last measured row."""
+        _write_tensors(self.path / "ensemble.safetensors", params)
+        history = read_history(self.path)
+        return self._close("ok", {**facts, "metrics": history[-1] if history else {}})
+
+    def fail(self, error: BaseException, **facts: object) -> dict[str, Any]:
+        """Write the summary of a run that ended by `error`: status failed, the error in words, `facts`."""
+        return self._close("failed", {"error": describe_error(error), **facts})
+
+    def _close(self, status: str, facts: Mapping[str, object]) -> dict[str, Any]:
+        summary = jsonable({"status": status, "run_dir": str(self.path), **facts})
+        self.event("finished" if status == "ok" else status, **{k: v for k, v in facts.items() if k == "error"})
+        write_atomically(self.path / "summary.json", to_json(summary, indent=2) + "\n")
+        return dict(summary)
+
+    def _append(self, name: str, row: Mapping[str, object]) -> None:
+        with (self.path / name).open("a", encoding="utf-8") as lines:
+            lines.write(to_json(row) + "\n")
+
+
+def read_history(path: str | Path) -> list[Row]:
+    """The measured rows of a run's folder, oldest first. ValueError names the file and line that is not a row.
+
+    A last line without its end was cut by a crash, and is left out.
+    """
+    file = Path(path) / "metrics.jsonl"
+    whole = file.read_text(encoding="utf-8").split("\n")[:-1]
+    return [_row(file, number, line) for number, line in enumerate(whole, start=1)]
+
+
+def read_summary(path: str | Path) -> dict[str, Any]:
+    """The summary of a run's folder. FileNotFoundError: the run is not finished; ValueError: the file is damaged."""
+    return _row(Path(path) / "summary.json", 1, (Path(path) / "summary.json").read_text(encoding="utf-8"))
+
+
+def read_environment(path: str | Path) -> dict[str, Any]:
+    """The machine on which a run was computed, as `environment` found it."""
+    return _row(Path(path) / "env.json", 1, (Path(path) / "env.json").read_text(encoding="utf-8"))
+
+
+def read_ensemble(path: str | Path, step: int | None = None) -> dict[str, Tensor]:
+    """The final ensemble of a run's folder, or its snapshot after `step` steps: leaves (n, ...), on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    name = "ensemble.safetensors" if step is None else f"snapshots/step-{step:06d}.safetensors"
+    try:
+        return load_file(Path(path) / name)
+    except SafetensorError as error:
+        raise ValueError(f"{Path(path) / name} is not a whole safetensors file ({error})") from error
+
+
+def snapshot_steps(path: str | Path) -> list[int]:
+    """The steps after which a snapshot was kept, in order."""
+    names = (file.stem for file in (Path(path) / "snapshots").glob("step-*.safetensors"))
+    return sorted(int(name.removeprefix("step-")) for name in names)
+
+
+def default_folder(name: str) -> Path:
+    """`runs/NAME-TIME`, a folder that does not exist yet. ValueError for a name that could leave `runs`."""
+    stem = f"{valid_name(name)}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    candidates = (Path("runs") / (stem if again == 1 else f"{stem}-{again}") for again in range(1, 1000))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def valid_name(name: str) -> str:
+    """`name` itself when it can name a folder, else ValueError."""
+    if not NAME.fullmatch(name):
+        allowed = "1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit"
+        raise ValueError(f"{name!r} cannot name a folder: allowed are {allowed}")
+    return name
+
+
+def refuse_occupied(path: Path) -> None:
+    """FileExistsError unless `path` is absent or an empty folder. A link is refused: it may lead anywhere."""
+    if path.is_symlink():
+        raise FileExistsError(f"{path} is a symbolic link: give a folder")
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file: give a new or empty folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty: give a new or empty folder")
+
+
+def environment(device: str = "auto") -> dict[str, Any]:
+    """What of this machine can bear on a result. An allow-list: no environment variable, no path, no host name."""
+    import torch
+
+    return {**machine(), "threads": torch.get_num_threads(), "device": _device_name(device), "versions": versions()} | {
+        "git": git_commit()
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Python's version, the platform, and the number of CPUs, without importing torch."""
+    return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count()}
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of the packages that decide a result; None for one run from its sources."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in RECORDED_VERSIONS}}
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the sources dsgd runs from, with `-dirty` when they were changed; None when not a checkout."""
+    root = checkout()
+    if root is None:
+        return None
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def checkout() -> Path | None:
+    """The project's folder when dsgd is imported from its sources, None when from a wheel."""
+    root = Path(__file__).resolve().parents[1]
+    return root if (root / "pyproject.toml").is_file() and (root / "experiments").is_dir() else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put `text` at `path` whole or not at all, also when the machine stops midway."""
+    with _replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def to_json(value: object, *, indent: int | None = None) -> str:
+    return json.dumps(jsonable(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def jsonable(value: Any) -> Any:
+    """`value` in JSON's types: NaN and infinities become None, NumPy and torch numbers plain ones, paths strings."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return jsonable(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def describe_error(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place, flushed to disk, when the block ends well."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_tensors(path: Path, leaves: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    own = {name: leaf.detach().cpu().clone().contiguous() for name, leaf in leaves.items()}
+    with _replacing(path) as temporary:
+        save_file(own, temporary)
+
+
+def _row(file: Path, number: int, text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}, line {number}, is not JSON: {error.msg}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{file}, line {number}, is not a JSON object")
+    return row
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return getattr(sys.modules.get(package), "__version__", None)
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda ({torch.cuda.get_device_name(None if device in ('auto', 'cuda') else device)})"

@@ -1,0 +1,156 @@
+"""The value that says all that decides a result, and nothing of where it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from dsgd.algorithms import ALGORITHMS
+from dsgd.data import PARTITIONS
+from dsgd.gradients import GRADIENTS, SOURCES, Gradient
+from dsgd.gradients.plain import Plain
+from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.learning_rates import LEARNING_RATES, Constant, LearningRate
+from dsgd.metrics import METRICS, Accuracy, Consensus, Metric
+from dsgd.models import MODELS, Mlp, Model
+from dsgd.optimizers import OPTIMIZERS, Optimizer, Sgd
+from dsgd.tasks import TASKS, Task
+from topologies import SCHEDULES, Periodic, Schedule, Static, Topology
+
+TWINS: dict[str, type[Gradient]] = {"average_direction_sam": WeightDiversity, "centralized": Plain}
+DTYPES = ("float32", "float64")
+FULL = "full"
+
+PARTS: dict[type, str] = {
+    kind: name
+    for table in (TASKS, PARTITIONS, MODELS, GRADIENTS, SOURCES, OPTIMIZERS, LEARNING_RATES, METRICS, SCHEDULES)
+    for name, kind in table.items()
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A decentralized training run.
+
+    `topology` is the schedule of mixing matrices and fixes n; `local_steps` SGD steps are taken between two gossips;
+    `batch_size` is a replica's, "full" all that it has; `gradient_noise` is the root mean square length of Gaussian
+    noise added to every replica's gradient; `twins` are single models that advance beside the ensemble on the same
+    batches and noise, each with its own gradient method; `snapshot_every` 0 records no ensembles on the way.
+    """
+
+    task: Task = field(default_factory=Task)
+    model: Model = field(default_factory=Mlp)
+    topology: Schedule = field(default_factory=lambda: Static(Topology("ring", 16)))
+    algorithm: str = "consensus"
+    local_steps: int = 1
+    gradient: Gradient = field(default_factory=Plain)
+    optimizer: Optimizer = field(default_factory=Sgd)
+    learning_rate: LearningRate = field(default_factory=Constant)
+    twins: tuple[Gradient, ...] = ()
+    batch_size: int | str = 32
+    gradient_noise: float = 0.0
+    steps: int = 1000
+    seed: int = 0
+    dtype: str = "float32"
+    measure_every: int = 50
+    snapshot_every: int = 0
+    metrics: tuple[Metric, ...] = (Consensus(), Accuracy())
+
+    def __post_init__(self) -> None:
+        _one_of("algorithm", self.algorithm, ALGORITHMS)
+        _one_of("dtype", self.dtype, DTYPES)
+        for name, least in (("local_steps", 1), ("steps", 1), ("seed", 0), ("measure_every", 1), ("snapshot_every", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < 1):
+            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1, or {FULL}")
+        if not self.gradient_noise >= 0:
+            raise ValueError(f"gradient_noise is {self.gradient_noise}; it must be at least 0")
+        if self.algorithm == "centralized" and self.local_steps > 1:
+            raise ValueError(
+                "local_steps is above 1 and algorithm centralized, which averages every step; "
+                "take adapt_then_combine on the complete graph"
+            )
+        if len(set(map(twin_name, self.twins))) < len(self.twins):
+            raise ValueError("twins names one twin twice; name each once")
+
+    @property
+    def n(self) -> int:
+        """Number of replicas."""
+        return self.topology.n
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule with `local_steps` taken into account."""
+        return self.topology if self.local_steps == 1 else Periodic(self.topology, self.local_steps)
+
+    def files(self) -> tuple[Path, ...]:
+        """The user's files that decide the result beside this value: graphs, mixing matrices, weights, snapshots."""
+        return tuple(_files(self))
+
+    def describe(self) -> dict[str, Any]:
+        """The resolved configuration as plain dicts, lists, strings and numbers: what `dsgd run` reads."""
+        config: dict[str, Any] = {
+            "task": _describe(self.task.data) | {"partition": _describe(self.task.partition)},
+            "model": _describe(self.model),
+            "topology": _describe_topology(self.topology),
+        }
+        rest = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in config}
+        config |= {name: _describe(value) for name, value in rest.items()}
+        config["twins"] = [_describe(twin) | {"name": twin_name(twin)} for twin in self.twins]
+        return config
+
+
+def twin_name(gradient: Gradient) -> str:
+    """The name under which a twin with this gradient method appears in the metrics."""
+    for name, kind in TWINS.items():
+        if type(gradient) is kind:
+            return name
+    raise ValueError(f"{type(gradient).__name__} is not a twin's method; allowed are {', '.join(TWINS)}")
+
+
+def _one_of(name: str, value: str, allowed: Any) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value}; allowed are {', '.join(allowed)}")
+
+
+def _files(value: Any) -> Iterator[Path]:
+    if hasattr(value, "files") and not isinstance(value, Run):
+        yield from value.files()
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _files(item)
+    elif is_dataclass(value):
+        for f in fields(value):
+            yield from _files(getattr(value, f.name))
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_describe(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    named = {"name": PARTS.get(type(value), type(value).__qualname__)}
+    return named | {f.name: _describe(getattr(value, f.name)) for f in fields(value)}
+
+
+def _describe_topology(schedule: Any) -> dict[str, Any]:
+    """Graph and weights beside the schedule's own knobs, as the config spells them."""
+    if isinstance(schedule, Periodic):
+        inner = _describe_topology(schedule.inner)
+        return inner | {"schedule": {"name": "periodic", "every": schedule.every, "inner": inner["schedule"]}}
+    if not is_dataclass(schedule):
+        return {"n": schedule.n, "schedule": repr(schedule)}
+    topology = getattr(schedule, "topology", None)
+    own = {f.name: getattr(schedule, f.name) for f in fields(schedule) if f.name not in ("topology", "n")}
+    described = {"name": PARTS.get(type(schedule), type(schedule).__qualname__)} | own
+    return _describe_graph(topology) | {"n": schedule.n, "schedule": described}
+
+
+def _describe_graph(topology: Topology | None) -> dict[str, Any]:
+    if topology is None:
+        return {}
+    graph = {"name": topology.graph, **dict(topology.knobs), "seed": topology.seed}
+    return {"graph": graph, "weights": topology.weights, "allow_disconnected": topology.allow_disconnected}

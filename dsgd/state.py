@@ -1,0 +1,44 @@
+"""What a replica carries from one step to the next, stacked over the replicas held here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Memory = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class When:
+    """The time at which a step is taken: plain numbers, the same for every replica."""
+
+    step: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class State:
+    """Parameters (rows, d), normalisation buffers, and the memory of each part; every tensor has a leading axis rows.
+
+    `memory` is keyed by the part that owns it: "gradient", "optimizer", "algorithm".
+    `loss` holds each replica's mini-batch loss at the last step, shape (rows,), or None before the first.
+    """
+
+    params: Params
+    buffers: Memory = field(default_factory=dict)
+    memory: Mapping[str, Memory] = field(default_factory=dict)
+    loss: Tensor | None = None
+
+    def at(self, params: Params) -> State:
+        """The same state at other parameters."""
+        return replace(self, params=params)
+
+    def remember(self, owner: str, memory: Memory) -> State:
+        """The same state with `owner`'s memory replaced."""
+        return replace(self, memory={**self.memory, owner: memory})

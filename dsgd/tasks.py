@@ -1,0 +1,48 @@
+"""A task is a data set and how its training examples are shared out; `Feed` turns it into objectives, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dsgd.data import DATASETS, DataSource, Digits, Iid, Partition, Sampler
+from dsgd.objectives import Batch, Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TASKS = DATASETS
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt, and from which share of the data each replica learns it."""
+
+    data: DataSource = field(default_factory=Digits)
+    partition: Partition = field(default_factory=Iid)
+
+
+class Feed:
+    """The mini-batches of the replicas numbered `rows`, gathered from training examples that lie on the device."""
+
+    def __init__(self, network: Network, x: Tensor, y: Tensor, sampler: Sampler, rows: tuple[int, ...]) -> None:
+        self.network, self.x, self.y = network, x, y
+        self.sampler, self.rows = sampler, rows
+        self._latest: tuple[int, Tensor] | None = None
+
+    def batch(self, step: int) -> Batch:
+        """Each replica's mini-batch of this step; where it is the whole shared train set, that is not copied."""
+        if self.sampler.shards is None and self.sampler.batch_size == self.sampler.examples:
+            return Batch(self.network, self.x, self.y, shared=True)
+        indices = self._indices(step)
+        return Batch(self.network, self.x[indices], self.y[indices])
+
+    def _indices(self, step: int) -> Tensor:
+        """Indices (rows, B) on the device, moved there a chunk of steps at a time."""
+        import torch
+
+        chunk, row = divmod(step, self.sampler.chunk_steps)
+        if self._latest is None or self._latest[0] != chunk:
+            table = self.sampler.table(chunk)[:, list(self.rows)]
+            self._latest = chunk, torch.from_numpy(table).to(self.x.device)
+        return self._latest[1][row]

@@ -1,0 +1,52 @@
+"""One topology named on the command line: what is known of it, and its drawing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import topologies
+from dsgd.config.overrides import with_overrides
+from dsgd.config.problems import REFUSALS, ConfigError, refuse
+from dsgd.config.topology import blame_topology, read_topology
+from topologies.files import is_file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def named_topology(
+    name: str, n: int | None, weights: str, knobs: Sequence[str], seed: int, allow_disconnected: bool
+) -> topologies.Topology:
+    """The topology of these arguments, knobs as KEY=VALUE; ConfigError for what cannot be."""
+    own, problems = with_overrides({}, knobs)
+    if n is None and not is_file_name(name):
+        problems.append("-n: missing; give the number of nodes")
+    if problems:
+        raise ConfigError(*problems)
+    graph = {**own, "name": name, "seed": seed}
+    given: dict[str, Any] = {"graph": graph, "weights": weights, "allow_disconnected": allow_disconnected}
+    schedule: Any = read_topology(given | ({} if n is None else {"n": n}), "topology")
+    topology: topologies.Topology = schedule.topology
+    return topology
+
+
+def facts(topology: topologies.Topology) -> dict[str, Any]:
+    """What is known of the graph and its mixing matrix; ConfigError where they do not mix."""
+    try:
+        return topologies.facts(topology)
+    except REFUSALS as error:
+        raise blame_topology(error, "topology", dict(topology.knobs)) from None
+
+
+def draw(topology: topologies.Topology, path: Path) -> None:
+    """Draws the graph into an SVG file."""
+    from dsgd.plots import draw_graph
+
+    if path.suffix != ".svg":
+        refuse("--plot", f"{path} does not end in .svg; give a name that does")
+    try:
+        figure = draw_graph(topology.graph_object(), f"{topology.graph}, n = {topology.n}", kind=topology.graph)
+        path.write_text(figure.svg, encoding="utf-8")
+    except REFUSALS as error:
+        raise ConfigError(f"--plot: {error}") from None

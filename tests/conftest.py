@@ -1,0 +1,40 @@
+"""What the tests share: small runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from dsgd.data import Digits
+from dsgd.metrics import Consensus
+from dsgd.models import Mlp
+from dsgd.run import Run
+from dsgd.tasks import Task
+from topologies import Static, Topology
+
+
+@pytest.fixture(autouse=True)
+def _one_start() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def small() -> Callable[..., Run]:
+    """A 20-step float64 run of four replicas on 64 digits, with any field replaced."""
+
+    def make(graph: str = "ring", n: int = 4, **fields: Any) -> Run:
+        defaults: dict[str, Any] = {
+            "task": Task(Digits(train_size=64)),
+            "model": Mlp((8,)),
+            "topology": Static(Topology(graph, n)),
+            "batch_size": 4,
+            "steps": 20,
+            "dtype": "float64",
+            "metrics": (Consensus(),),
+        }
+        return Run(**(defaults | fields))
+
+    return make

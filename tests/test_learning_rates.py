@@ -1,0 +1,44 @@
+"""The schedules of the learning rate at the steps where they turn."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsgd.learning_rates import LEARNING_RATES, Constant, Cosine, Multistep
+
+
+def test_multistep_is_the_papers_schedule() -> None:
+    rate = Multistep(lr=0.8, warmup=60)
+    assert rate.at(0, 6000) == pytest.approx(0.08)
+    assert rate.at(30, 6000) == pytest.approx(0.44)
+    assert rate.at(60, 6000) == pytest.approx(0.8)
+    assert [rate.at(t, 6000) for t in (2399, 2400, 4799, 4800)] == pytest.approx([0.8, 0.08, 0.08, 0.008])
+
+
+def test_cosine_falls_from_lr_to_its_final_share() -> None:
+    rate = Cosine(lr=0.2, warmup=10, final=0.1)
+    assert rate.at(5, 110) == pytest.approx(0.11)
+    assert rate.at(10, 110) == pytest.approx(0.2)
+    assert rate.at(60, 110) == pytest.approx(0.11)
+    assert rate.at(110, 110) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("name", LEARNING_RATES)
+def test_rates_stay_between_zero_and_lr(name: str) -> None:
+    rate = LEARNING_RATES[name](lr=0.3)  # type: ignore[call-arg]
+    assert all(0 <= rate.at(t, 50) <= 0.3 for t in range(50))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Constant(0), "lr is 0; it must be greater than 0"),
+        (lambda: Constant(float("nan")), "lr is nan"),
+        (lambda: Multistep(warmup=-1), "warmup is -1"),
+        (lambda: Multistep(milestones=(0.5, 2.0)), "fraction of the run"),
+        (lambda: Cosine(final=2), "final is 2"),
+    ],
+)
+def test_impossible_knobs_are_refused(make, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        make()

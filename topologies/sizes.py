@@ -1,0 +1,45 @@
+"""Which numbers of nodes a graph family has: an impossible n is refused and the nearest possible one named."""
+
+from __future__ import annotations
+
+from itertools import count
+from math import isqrt
+from typing import TYPE_CHECKING
+
+from topologies.arguments import whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_NODES = 2**20
+
+
+def check_size(
+    graph: str, n: int, needs: str = "n at least 1", possible: Callable[[int], bool] = lambda n: True
+) -> None:
+    """Raise a ValueError naming the nearest possible n, unless 1 <= n <= MAX_NODES and `possible(n)`.
+
+    `needs` completes the sentence "it needs ...".
+    """
+    if 1 <= whole_number("n", n) <= MAX_NODES and possible(n):
+        return
+    if n > MAX_NODES:
+        raise ValueError(f"n = {n} is more nodes than this package builds; the largest n is {MAX_NODES}")
+    nearest = " or ".join(map(str, nearest_sizes(n, possible)))
+    raise ValueError(f"{graph} cannot have n = {n} nodes: it needs {needs}; the nearest possible n is {nearest}")
+
+
+def nearest_sizes(n: int, possible: Callable[[int], bool]) -> list[int]:
+    """The one or two possible numbers of nodes closest to `n`, smallest first."""
+    start = max(n, 0)
+    for distance in count():
+        found = sorted({m for m in (start - distance, start + distance) if m >= 1 and possible(m)})
+        if found:
+            return found
+    raise AssertionError("count() never ends")
+
+
+def squarest_factors(n: int) -> tuple[int, int]:
+    """The factors rows <= columns of `n` that are closest to each other: 12 -> (3, 4), 16 -> (4, 4)."""
+    rows = next(rows for rows in range(isqrt(n), 0, -1) if n % rows == 0)
+    return rows, n // rows

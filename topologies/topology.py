@@ -1,0 +1,126 @@
+"""A topology is a graph and the weights on it: a small frozen value that holds names and numbers, never a matrix.
+
+So it hashes, prints, pickles and travels to a worker; graph and matrix are built where asked for, once a process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import numpy as np
+
+from topologies.arguments import check_name, whole_number
+from topologies.connectivity import component_names, components, hearing_pattern
+from topologies.files import graph_from_file, is_file_name, matrix_from_file
+from topologies.graphs import Knob, build_graph, check_knobs
+from topologies.matrices import Identity, Mean, MixingMatrix, Sparse
+from topologies.sizes import check_size
+from topologies.stochasticity import check_mixing_matrix
+from topologies.weights import WEIGHTS, rule_used
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+@dataclass(frozen=True)
+class Topology:
+    """`graph` is a name in GRAPHS or a graph file, `weights` a name in WEIGHTS or a matrix file (.npy, .json).
+
+    Names, knobs and numbers are checked at once; an impossible n, a bad file, weights that do not fit the graph and a
+    disconnected graph raise a ValueError (a missing file a FileNotFoundError) from `graph_object` and `matrix`.
+    """
+
+    graph: str
+    n: int
+    weights: str = "auto"
+    knobs: tuple[tuple[str, Knob], ...] = ()
+    seed: int = 0
+    allow_disconnected: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "knobs", tuple(sorted((name, value) for name, value in self.knobs)))
+        check_size(self.graph, self.n)
+        whole_number("seed", self.seed)
+        if not is_file_name(self.weights):
+            check_name("weights", self.weights, WEIGHTS)
+        if not is_file_name(self.graph):
+            check_knobs(self.graph, dict(self.knobs))
+        elif self.knobs:
+            raise ValueError(f"a graph file takes no knobs, and {self.graph} was given {dict(self.knobs)}")
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str], **fields: Any) -> Topology:
+        """The topology of a graph file, n being the number of nodes in it; `fields` are the other fields."""
+        return cls(str(path), graph_from_file(path).number_of_nodes(), **fields)
+
+    def graph_object(self) -> nx.Graph[int]:
+        """The networkx graph, nodes 0..n-1; shared and therefore frozen. Connected unless `allow_disconnected`."""
+        return _graph_object(self)
+
+    def matrix(self) -> MixingMatrix:
+        """W, shape (n, n): Mean where all entries are 1/n, Identity where nobody hears anybody, else Sparse."""
+        return _matrix(self)
+
+    def weights_used(self) -> str:
+        """The name of the weight rule, `auto` resolved to what it stands for here; a matrix file is its own name."""
+        if is_file_name(self.weights) or self.weights != "auto":
+            return self.weights
+        return "metropolis_hastings" if self.graph == "complete" else rule_used("auto", self.graph_object())
+
+    def edge_count(self) -> int:
+        """Number of edges of the graph; an edge of a directed graph carries models one way."""
+        return self.n * (self.n - 1) // 2 if self.graph == "complete" else self.graph_object().number_of_edges()
+
+
+@lru_cache(maxsize=16)
+def _graph_object(topology: Topology) -> nx.Graph[int]:
+    graph = _read(topology) if is_file_name(topology.graph) else _build(topology)
+    parts = components(hearing_pattern(graph))
+    if len(parts) > 1 and not topology.allow_disconnected:
+        names = component_names(parts)
+        raise ValueError(
+            f"the graph {topology.graph} is disconnected, so its replicas never agree: its components are {names}; "
+            f"join them, or set allow_disconnected"
+        )
+    frozen: nx.Graph[int] = nx.freeze(graph)
+    return frozen
+
+
+def _build(topology: Topology) -> nx.Graph[int]:
+    return build_graph(topology.graph, topology.n, topology.seed, **dict(topology.knobs))
+
+
+def _read(topology: Topology) -> nx.Graph[int]:
+    graph = graph_from_file(topology.graph)
+    nodes = graph.number_of_nodes()
+    if nodes != topology.n:
+        raise ValueError(f"the graph in {topology.graph} has {nodes} nodes, and n = {topology.n}: set n to {nodes}")
+    return graph
+
+
+@lru_cache(maxsize=16)
+def _matrix(topology: Topology) -> MixingMatrix:
+    # Every rule but `lazy` gives J on the complete graph, whose n^2/2 edges are then never built.
+    if topology.graph == "complete" and topology.weights in WEIGHTS and topology.weights != "lazy":
+        return _smallest_kind(Mean(topology.n))
+    graph = topology.graph_object()
+    if topology.weights in WEIGHTS:
+        return _smallest_kind(Sparse(WEIGHTS[topology.weights](graph)))
+    csr = matrix_from_file(topology.weights)
+    check_mixing_matrix(csr, graph, allow_disconnected=topology.allow_disconnected)
+    return _smallest_kind(Sparse(csr))
+
+
+def _smallest_kind(matrix: Mean | Sparse) -> MixingMatrix:
+    n = matrix.n
+    if n == 1:
+        return Identity(1)
+    if isinstance(matrix, Sparse):
+        if matrix.csr.nnz == n * n and np.abs(matrix.csr.data - 1 / n).max() < 1e-12:
+            return Mean(n)
+        if matrix.messages == 0:
+            return Identity(n)
+    return matrix

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def key(run: Run) -> str:
-    """Hex digest of the run's value, the sources of `dsgd` and `topologies`, its data and files, and torch's version."""
+    """Hex digest of the run's value, our sources, its data and files, and torch's major.minor version."""
     parts = [repr(run), source_digest(), run.task.data.load().sha256, torch_series()]
     parts += [_digest_of_file(path) for path in run.files()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

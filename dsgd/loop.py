@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: stacked parameters, leaves of shape (n, ...), one row a measurement, and the seconds it took."""
+    """What a run leaves: stacked parameters, leaves (n, ...), one row a measurement, and the seconds it took."""
 
     params: dict[str, Tensor]
     history: list[Values]
@@ -54,10 +54,19 @@ class World:
 
 def check(run: Run) -> tuple[DataSet, Sampler]:
     """The run's data and mini-batches; ValueError or FileNotFoundError for what only they or the graph can show."""
-    run.schedule(0)
+    mixing(run.topology)(0)
     data = run.task.data.load()
+    if getattr(run.model, "criterion", "cross_entropy") != data.criterion:
+        raise ValueError("model quadratic is a loss without data: it goes with task no_data, and no other model does")
     batch_size = None if run.batch_size == FULL else int(run.batch_size)
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
+
+
+def mixing(schedule: topologies.Schedule) -> topologies.Schedule:
+    """The schedule that mixes at its first step: what a periodic one holds inside."""
+    while isinstance(schedule, topologies.Periodic):
+        schedule = schedule.inner
+    return schedule
 
 
 class Simulation:
@@ -77,6 +86,11 @@ class Simulation:
         self.feed = Feed(self.network, self.train.x, self.train.y, mini_batches, communicator.rows)
         self.twin_methods = {twin_name(gradient): gradient for gradient in run.twins}
         self.bytes_sent = 0
+
+    @property
+    def multiplications(self) -> int:
+        """About how many a step's gradients take: three a parameter and example."""
+        return 3 * self.network.layout.d * self.feed.sampler.batch_size * len(self.communicator.rows)
 
     def start(self) -> World:
         """All replicas and twins at one start."""
@@ -242,6 +256,6 @@ def _check_finite(world: World, step: int) -> None:
     if not finite.all():
         replicas = [j for j, ok in enumerate(finite.tolist()) if not ok]
         raise FloatingPointError(
-            f"{len(replicas)} of {len(finite)} replicas are not finite after {step} steps (the first is {replicas[0]}); "
-            "lower learning_rate.lr"
+            f"{len(replicas)} of {len(finite)} replicas are not finite after {step} steps, "
+            f"the first is replica {replicas[0]}; lower learning_rate.lr"
         )

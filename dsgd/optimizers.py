@@ -86,7 +86,7 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Lamb:
-    """LAMB: You et al. 2020, arXiv 1904.00962, algorithm 2: Adam's direction, rescaled leaf by leaf to the leaf's norm."""
+    """LAMB: You et al. 2020, arXiv 1904.00962, algorithm 2: Adam's direction, each leaf's part scaled to its norm."""
 
     beta1: float = 0.9
     beta2: float = 0.999

@@ -121,7 +121,7 @@ def antithetic(coefficients: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Noise:
-    """What a gradient may draw at one step for the replicas numbered `rows`, and the ensemble's cloud if there is one."""
+    """What a gradient may draw at one step for the replicas numbered `rows`; `cloud` gives the ensemble's, if any."""
 
     seed: int
     step: int

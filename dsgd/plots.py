@@ -64,7 +64,7 @@ def log_log(
         for place, (slope, label) in enumerate(guides):
             _guide(axes, drawn[place % len(drawn)], slope, label)
         _plain_log_ticks(axes)
-        _legend(drawing, axes)
+        _legend(drawing, axes, least=1)
         return rendered(drawing, title, caption)
 
 
@@ -166,11 +166,11 @@ def _look(place: int, label: str) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "label": label}
 
 
-def _legend(drawing: Drawing, axes: Axes) -> None:
-    """Below the plot, out of the curves' way, which makes the drawing taller; none for a single curve."""
+def _legend(drawing: Drawing, axes: Axes, least: int = 2) -> None:
+    """Below the plot, out of the curves' way, which makes the drawing taller; none below `least` curves."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1:
-        columns = max(1, min(len(labels), 78 // (max(map(len, labels)) + 8)))
+    if len(labels) >= least:
+        columns = max(1, min(len(labels), 72 // (max(map(len, labels)) + 8)))
         drawing.set_figheight(drawing.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
         drawing.legend(handles, labels, loc="outside lower left", ncols=columns)
 
@@ -195,10 +195,8 @@ def _bars(curve: Series) -> tuple[list[float], list[float]] | None:
     """The lengths of the error bars below and above each point."""
     if curve.lo is None or curve.hi is None:
         return None
-    y = _floats(curve.y)
-    below = [at - end for at, end in zip(y, _floats(curve.lo), strict=True)]
-    above = [end - at for at, end in zip(y, _floats(curve.hi), strict=True)]
-    return below, above
+    ends = list(zip(_floats(curve.lo), _floats(curve.y), _floats(curve.hi), strict=True))
+    return [y - lo for lo, y, _ in ends], [hi - y for _, y, hi in ends]
 
 
 def _floats(values: Sequence[float | None]) -> list[float]:

@@ -111,7 +111,7 @@ def render_markdown(
 def headline(claims: Sequence[Mapping[str, Any]]) -> list[str]:
     """The verdicts in one or two sentences: first the claims, then the controls."""
     sentences = []
-    for kind, word in (("claim", "supported"), ("control", "behaved as they must")):
+    for kind, word in (("claim", "supported"), ("control", "behaved as a control must")):
         counted = Counter(claim["verdict"] for claim in claims if claim["kind"] == kind)
         if total := counted.total():
             others = [f"{counted[verdict]} {verdict}" for verdict in ("refuted", "inconclusive") if counted[verdict]]
@@ -151,7 +151,7 @@ def interval(ci: Sequence[float | None]) -> str:
 
 def duration(seconds: float) -> str:
     """7.4 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -9,7 +9,6 @@ null. `summary.json` is written last and in one piece, so a folder without it is
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -24,14 +23,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsgd.atomic import write_atomically
+from dsgd.snapshots import read_leaves, snapshot_path, write_leaves
+from dsgd.yaml_values import to_text
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
 
-Row = dict[str, float | int | None]
+Row = dict[str, Any]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+ENSEMBLE = "ensemble.safetensors"
 RECORDED_VERSIONS = ("dsgd", "torch", "numpy", "networkx", "scipy")
 
 
@@ -47,12 +51,10 @@ class RunFolder:
 
         FileExistsError when `path` is something other than an absent or empty folder; nothing is written then.
         """
-        import yaml
-
         folder = cls(Path(path))
         refuse_occupied(folder.path)
         texts = {
-            "config.yaml": yaml.safe_dump(jsonable(dict(config)), sort_keys=False, allow_unicode=True),
+            "config.yaml": to_text(jsonable(dict(config))),
             "env.json": to_json(environment(device), indent=2) + "\n",
             "metrics.jsonl": "",
         }
@@ -65,12 +67,11 @@ class RunFolder:
     def stepped(self, step: int) -> None:
         """Nothing: a step leaves no trace on disk."""
 
-    def measured(self, row: Mapping[str, float | int | None]) -> None:
+    def measured(self, row: Mapping[str, object]) -> None:
         self._append("metrics.jsonl", row)
 
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
-        (self.path / "snapshots").mkdir(exist_ok=True)
-        _write_tensors(self.path / "snapshots" / f"step-{step:06d}.safetensors", params)
+        write_leaves(snapshot_path(self.path, step), params)
 
     def event(self, event: str, **details: object) -> None:
         """One line in events.jsonl: the time in UTC, what happened, and its details."""
@@ -79,7 +80,7 @@ class RunFolder:
 
     def finish(self, params: Mapping[str, Tensor], **facts: object) -> dict[str, Any]:
         """Write the final ensemble (leaves (n, ...)), then the summary: status ok, `facts`, the last measured row."""
-        _write_tensors(self.path / "ensemble.safetensors", params)
+        write_leaves(self.path / ENSEMBLE, params)
         history = read_history(self.path)
         return self._close("ok", {**facts, "metrics": history[-1] if history else {}})
 
@@ -120,20 +121,7 @@ def read_environment(path: str | Path) -> dict[str, Any]:
 
 def read_ensemble(path: str | Path, step: int | None = None) -> dict[str, Tensor]:
     """The final ensemble of a run's folder, or its snapshot after `step` steps: leaves (n, ...), on the CPU."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    name = "ensemble.safetensors" if step is None else f"snapshots/step-{step:06d}.safetensors"
-    try:
-        return load_file(Path(path) / name)
-    except SafetensorError as error:
-        raise ValueError(f"{Path(path) / name} is not a whole safetensors file ({error})") from error
-
-
-def snapshot_steps(path: str | Path) -> list[int]:
-    """The steps after which a snapshot was kept, in order."""
-    names = (file.stem for file in (Path(path) / "snapshots").glob("step-*.safetensors"))
-    return sorted(int(name.removeprefix("step-")) for name in names)
+    return read_leaves(Path(path) / ENSEMBLE if step is None else snapshot_path(Path(path), step))
 
 
 def default_folder(name: str) -> Path:
@@ -200,12 +188,6 @@ def checkout() -> Path | None:
     return root if (root / "pyproject.toml").is_file() and (root / "experiments").is_dir() else None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Put `text` at `path` whole or not at all, also when the machine stops midway."""
-    with _replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def to_json(value: object, *, indent: int | None = None) -> str:
     return json.dumps(jsonable(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
@@ -225,27 +207,6 @@ def jsonable(value: Any) -> Any:
 
 def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, flushed to disk, when the block ends well."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_tensors(path: Path, leaves: Mapping[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    own = {name: leaf.detach().cpu().clone().contiguous() for name, leaf in leaves.items()}
-    with _replacing(path) as temporary:
-        save_file(own, temporary)
 
 
 def _row(file: Path, number: int, text: str) -> dict[str, Any]:

@@ -141,12 +141,13 @@ def _describe_topology(schedule: Any) -> dict[str, Any]:
     if isinstance(schedule, Periodic):
         inner = _describe_topology(schedule.inner)
         return inner | {"schedule": {"name": "periodic", "every": schedule.every, "inner": inner["schedule"]}}
+    n = schedule.n
     if not is_dataclass(schedule):
-        return {"n": schedule.n, "schedule": repr(schedule)}
+        return {"n": n, "schedule": repr(schedule)}
     topology = getattr(schedule, "topology", None)
     own = {f.name: getattr(schedule, f.name) for f in fields(schedule) if f.name not in ("topology", "n")}
     described = {"name": PARTS.get(type(schedule), type(schedule).__qualname__)} | own
-    return _describe_graph(topology) | {"n": schedule.n, "schedule": described}
+    return _describe_graph(topology) | {"n": n, "schedule": described}
 
 
 def _describe_graph(topology: Topology | None) -> dict[str, Any]:

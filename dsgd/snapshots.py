@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsgd.atomic import replacing
 from dsgd.trees import Layout, Params
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ FOLDER = "snapshots"
 
 def snapshot_path(run: Path, step: int) -> Path:
     """Where the ensemble after `step` steps lies in a run's folder."""
-    return run / FOLDER / f"step-{step:08d}.safetensors"
+    return run / FOLDER / f"step-{step:06d}.safetensors"
 
 
 def snapshot_steps(run: Path) -> list[int]:
@@ -27,11 +28,13 @@ def snapshot_steps(run: Path) -> list[int]:
 
 
 def write_leaves(path: Path, leaves: Mapping[str, Tensor]) -> None:
-    """Writes stacked leaves, each of shape (n, ...), creating the folder."""
+    """Writes stacked leaves, each of shape (n, ...), whole or not at all; the folder is made."""
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: leaf.detach().cpu().contiguous() for name, leaf in leaves.items()}, str(path))
+    own = {name: leaf.detach().cpu().clone().contiguous() for name, leaf in leaves.items()}
+    with replacing(path) as temporary:
+        save_file(own, str(temporary))
 
 
 def read_leaves(path: Path) -> dict[str, Tensor]:

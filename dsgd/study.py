@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dsgd import results
+from dsgd.atomic import write_atomically
 from dsgd.figures import Figure
+from dsgd.kept_runs import KeptRuns, Progress, StudyError, Train
 from dsgd.report import Table, render_html, render_markdown
 from dsgd.statistics import Claim, Judged, judge
 
@@ -30,8 +31,6 @@ __all__ = ["Claim", "Figure", "Judged", "Report", "Study", "StudyError", "Table"
 __all__ += ["list_studies", "settings_of"]
 
 Histories = dict[str, list[results.Row]]
-Progress = Callable[[int, int, str, float | None], None]
-Train = Callable[..., "Result"]
 
 PARTS = ("question", "presets", "runs", "report")
 DEFAULT_PRESET = "standard"
@@ -57,10 +56,6 @@ class Study(Protocol):
 
     def runs(self, settings: Any) -> dict[str, Run]: ...
     def report(self, settings: Any, histories: Histories) -> Report: ...
-
-
-class StudyError(RuntimeError):
-    """Some runs of a study failed; the message names the first and its error."""
 
 
 def find_study(name_or_path: str) -> Study:
@@ -99,97 +94,36 @@ def conduct(
     device: str = "auto",
     observers: Sequence[Observer] = (),
     progress: Progress = lambda done, total, label, seconds_left: None,
+    workers: int = 1,
     train: Train | None = None,
     key: Callable[[Run], str] | None = None,
 ) -> dict[str, Any]:
     """Run what is missing, judge the claims, write report.html, report.md and summary.json; returns the summary.
 
-    When a verdict is inconclusive the seeds are doubled, once. `progress` is told before each run, and at the end, how
-    many are done, of how many, which comes next, and the seconds left (None: not known yet); `observers` follow each
-    run. ValueError or FileExistsError: refused before anything is written. StudyError: some runs failed; the others
-    are done and kept, and a next call tries the failed ones again.
+    When a verdict is inconclusive the seeds are doubled, once. `progress` is told at the start and after each run how
+    many are done, of how many, which was the last, and the seconds left (None: not known yet). `workers` processes
+    train side by side; with one, `observers` follow each run. ValueError or FileExistsError: refused before anything
+    is written. StudyError: some runs failed; the others are done and kept, and a next call tries the failed ones again.
     """
     began = time.perf_counter()
     study = find_study(study) if isinstance(study, str) else study
     preset, settings = settings_of(study, preset, seed)
     folder = Path(out) if out is not None else Path("runs") / results.valid_name(f"study-{_name(study)}-{preset}")
     _refuse_foreign(folder, study)
-    bench = Bench(folder, device, tuple(observers), progress, train or _train, key or _key)
-    summary = _answer(study, preset, settings, bench, began)
+    kept = KeptRuns(folder, device, tuple(observers), progress, train or _train, key or _key, workers)
+    summary = _answer(study, preset, settings, kept, began)
     if any(claim["verdict"] == "inconclusive" for claim in summary["claims"]):
-        summary = _answer(study, preset, replace(settings, seeds=2 * settings.seeds), bench, began)
+        summary = _answer(study, preset, replace(settings, seeds=2 * settings.seeds), kept, began)
     return summary
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Where a study's runs are kept, and how one is trained."""
-
-    folder: Path
-    device: str
-    observers: tuple[Observer, ...]
-    progress: Progress
-    train: Train
-    key: Callable[[Run], str]
-
-    def folders(self, runs: Mapping[str, Run]) -> dict[str, Path]:
-        """The folder of each run, by label; equal runs share one. FileNotFoundError where a run's data is missing."""
-        return {label: self.folder / "runs" / self.key(run)[:20] for label, run in runs.items()}
-
-    def train_missing(self, runs: Mapping[str, Run], folders: Mapping[str, Path]) -> None:
-        """Train the runs that are not finished, one after the other. StudyError, after all, when some failed."""
-        distinct = {folder: label for label, folder in folders.items()}
-        missing = {label: folder for folder, label in distinct.items() if not _finished(folder)}
-        finished, failures = len(distinct) - len(missing), []
-        left = Remaining({label: runs[label].steps for label in missing})
-        for done, (label, folder) in enumerate(missing.items()):
-            self.progress(finished + done, len(distinct), label, left.seconds())
-            if (error := self._train_one(label, runs[label], folder)) is not None:
-                failures.append((label, error))
-            left.took(label)
-        self.progress(len(distinct), len(distinct), "", 0.0)
-        if failures:
-            label, error = failures[0]
-            many = f"{len(failures)} of {len(distinct)} runs failed, first " if len(failures) > 1 else "run "
-            raise StudyError(f"{many}{label!r}: {results.describe_error(error)}") from error
-
-    def _train_one(self, label: str, run: Run, folder: Path) -> Exception | None:
-        """The error with which the run failed, if it did. What an interrupted or failed call left is replaced."""
-        if folder.exists():
-            shutil.rmtree(folder)
-        kept = results.RunFolder.create(folder, run.describe(), device=self.device)
-        began = time.perf_counter()
-        try:
-            result = self.train(run, device=self.device, observers=(kept, *self.observers))
-        except Exception as error:
-            kept.fail(error, label=label, seconds=time.perf_counter() - began)
-            return error
-        kept.finish(result.params, label=label, steps=run.steps, seconds=time.perf_counter() - began)
-        return None
-
-
-class Remaining:
-    """The seconds that the runs to come will take, at the pace a step has taken so far."""
-
-    def __init__(self, steps: Mapping[str, int]) -> None:
-        self.steps, self.taken, self.began = dict(steps), 0, time.perf_counter()
-
-    def took(self, label: str) -> None:
-        self.taken += self.steps.pop(label)
-
-    def seconds(self) -> float | None:
-        """None until a first run is done."""
-        pace = (time.perf_counter() - self.began) / self.taken if self.taken else None
-        return None if pace is None else pace * sum(self.steps.values())
-
-
-def _answer(study: Study, preset: str, settings: Any, bench: Bench, began: float) -> dict[str, Any]:
+def _answer(study: Study, preset: str, settings: Any, kept: KeptRuns, began: float) -> dict[str, Any]:
     """One round: the missing runs, the report on all of them, its three files; returns the summary."""
     runs = study.runs(settings)
-    folders = bench.folders(runs)
-    _mark(bench.folder, study)
-    bench.train_missing(runs, folders)
-    report = study.report(settings, {label: results.read_history(folder) for label, folder in folders.items()})
+    folders = kept.folders(runs)
+    _mark(kept.folder, study)
+    kept.train_missing(runs, folders)
+    report = _reported(study, settings, {label: results.read_history(folder) for label, folder in folders.items()})
     summary: dict[str, Any] = results.jsonable(
         {
             "study": _name(study),
@@ -206,10 +140,18 @@ def _answer(study: Study, preset: str, settings: Any, bench: Bench, began: float
         }
     )
     shown = (summary, report.tables, report.figures, report.notes)
-    results.write_atomically(bench.folder / "report.html", render_html(*shown))
-    results.write_atomically(bench.folder / "report.md", render_markdown(*shown))
-    results.write_atomically(bench.folder / "summary.json", results.to_json(summary, indent=2) + "\n")
+    write_atomically(kept.folder / "report.html", render_html(*shown))
+    write_atomically(kept.folder / "report.md", render_markdown(*shown))
+    write_atomically(kept.folder / "summary.json", results.to_json(summary, indent=2) + "\n")
     return summary
+
+
+def _reported(study: Study, settings: Any, histories: Histories) -> Report:
+    """The study's report; StudyError where it cannot be made of the histories, which is no mistake of the user's."""
+    try:
+        return study.report(settings, histories)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"the report of {_name(study)} cannot be made: {results.describe_error(error)}") from error
 
 
 def _cost(folders: set[Path]) -> dict[str, Any]:
@@ -228,14 +170,6 @@ def _command(study: Study, preset: str, settings: Any) -> str:
     return shlex.join(words)
 
 
-def _finished(folder: Path) -> bool:
-    try:
-        results.read_history(folder)
-        return bool(results.read_summary(folder)["status"] == "ok")
-    except (OSError, ValueError, KeyError):
-        return False
-
-
 def _refuse_foreign(folder: Path, study: Study) -> None:
     """FileExistsError unless `folder` is absent, empty, or this study's own from an earlier call."""
     mark = folder / MARK
@@ -246,7 +180,7 @@ def _refuse_foreign(folder: Path, study: Study) -> None:
 
 def _mark(folder: Path, study: Study) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    results.write_atomically(folder / MARK, _marking(study))
+    write_atomically(folder / MARK, _marking(study))
 
 
 def _marking(study: Study) -> str:

@@ -1,7 +1,7 @@
 """Is D-SGD average-direction SAM?
 
 Question   Does D-SGD's mean model descend E[L(w + e)], e ~ N(0, Xi), with Xi the covariance of the replicas?
-Claim      Zhu et al. 2023 (ICML, arXiv 2306.02913), theorem 1: yes, up to terms of third order in the replicas' distance.
+Claim      Zhu et al. 2023 (ICML, arXiv 2306.02913), theorem 1: yes, up to terms of third order in their distance.
 Measured   On snapshots of real D-SGD runs, all deviations from the mean are scaled by s, and the order in s of each
            difference is the slope of a log-log fit: theory says correction |G_A - g| 2, residual |G_D - G_A| 3,
            symmetrised residual 4. Coupled trajectories of the mean model, of average-direction SAM and of centralized
@@ -14,8 +14,7 @@ Takes      smoke 8 seconds, standard 4 minutes on 2 cores, paper a day on a GPU.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from math import log2
+from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 from typing import Any
 
@@ -57,20 +56,20 @@ class Settings:
 
     seeds: int = 10
     seed: int = 100
-    data: DataSource = Digits()
+    data: DataSource = field(default_factory=Digits)
     smooth: tuple[Model, ...] = tuple(Mlp((32,), activation) for activation in ("tanh", "gelu", "softplus"))
-    rough: Model = Mlp((32,), "relu")
+    rough: Model = field(default_factory=lambda: Mlp((32,), "relu"))
     graphs: tuple[str, ...] = ("ring", "grid", "exponential", "complete")
     rates: tuple[LearningRate, ...] = (Constant(0.1), Constant(0.3))
     n: int = 16
     batch_size: int = 8
     steps: int = 400
     probe_size: int = 256
-    rough_probe_size: int = 512
-    pairs: int = 256
+    rough_probe_size: int = 1437
+    pairs: int = 128
     lrs: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05, 0.025)
     trajectory_n: int = 8
-    trajectory_data: DataSource = Digits(train_size=512)
+    trajectory_data: DataSource = field(default_factory=lambda: Digits(train_size=512))
     noise_seeds: int = 5
     departures: tuple[str, ...] = ()
 
@@ -103,7 +102,8 @@ presets = {
         steps=6000,
         departures=(
             "GroupNorm in place of BatchNorm, whose statistics make each replica's loss a different function.",
-            "32 x 32 images, where the official code resizes to 56 x 56; no ImageNet weights: from scratch, one start for all.",
+            "32 x 32 images, where the official code resizes to 56 x 56.",
+            "From scratch, all replicas from one start, where the official code draws a start a replica.",
             "A fresh reshuffled pass is dealt to the replicas, where the official code keeps 16 fixed shards.",
             "The smooth claims are measured with GELU; the paper's own ReLU network is the control.",
         ),
@@ -136,19 +136,21 @@ def _training(settings: Settings, seed: int, graph: str, model: Model, probe: Eq
 
 
 def _smooth(settings: Settings) -> Iterator[tuple[str, Run]]:
-    """Real snapshots, activations and learning rates taking turns over the seeds; on the first graph an early one too."""
+    """Real snapshots, activations and rates taking turns over the seeds; on the first graph an early one too."""
     for seed in _seeds(settings):
         model = settings.smooth[seed % len(settings.smooth)]
         for graph in settings.graphs:
-            early = settings.steps // 4 if graph == settings.graphs[0] else 0
+            early = settings.steps // 2 if graph == settings.graphs[0] else 0
             probe = Equivalence(settings.probe_size, every=early)
             yield f"smooth {graph} {seed}", _training(settings, seed, graph, model, probe)
 
 
 def _rough(settings: Settings) -> Iterator[tuple[str, Run]]:
+    """ReLU on as many examples as there are, at the largest rate: the more kinks lie within reach, the less noise."""
     for seed in _seeds(settings):
         probe = Equivalence(settings.rough_probe_size, settings.pairs)
-        yield f"rough {seed}", _training(settings, seed, settings.graphs[0], settings.rough, probe)
+        run = _training(settings, seed, settings.graphs[0], settings.rough, probe)
+        yield f"rough {seed}", replace(run, learning_rate=settings.rates[-1])
 
 
 def _own_shards(settings: Settings) -> Iterator[tuple[str, Run]]:
@@ -165,18 +167,21 @@ def _trajectories(settings: Settings) -> Iterator[tuple[str, Run]]:
     for activation in ("tanh", "relu"):
         for seed in _seeds(settings):
             for lr in settings.lrs:
-                yield f"trajectory {activation} {lr} {seed}", Run(
-                    task=Task(settings.trajectory_data),
-                    model=Mlp((32,), activation),
-                    topology=Static(Topology("ring", settings.trajectory_n)),
-                    learning_rate=Constant(lr),
-                    batch_size="full",
-                    gradient_noise=1.0,
-                    steps=round(HORIZON / lr),
-                    seed=seed,
-                    dtype="float64",
-                    twins=(WeightDiversity(samples=0), Plain()),
-                    metrics=(Consensus(),),
+                yield (
+                    f"trajectory {activation} {lr} {seed}",
+                    Run(
+                        task=Task(settings.trajectory_data),
+                        model=Mlp((32,), activation),
+                        topology=Static(Topology("ring", settings.trajectory_n)),
+                        learning_rate=Constant(lr),
+                        batch_size="full",
+                        gradient_noise=1.0,
+                        steps=round(HORIZON / lr),
+                        seed=seed,
+                        dtype="float64",
+                        twins=(WeightDiversity(samples=0), Plain()),
+                        metrics=(Consensus(),),
+                    ),
                 )
 
 
@@ -187,17 +192,20 @@ def _noise_only(settings: Settings) -> Iterator[tuple[str, Run]]:
         relaxation = 1 / topologies.spectral_gap(topology.matrix())
         for order in ORDERS:
             for seed in _seeds(settings)[: settings.noise_seeds]:
-                yield f"noise {graph} {order} {seed}", Run(
-                    task=Task(NoData()),
-                    model=Quadratic(1000),
-                    topology=Static(topology),
-                    algorithm=order,
-                    batch_size="full",
-                    gradient_noise=1.0,
-                    steps=round(RELAXATIONS * relaxation),
-                    seed=seed,
-                    measure_every=max(1, round(relaxation / 4)),
-                    metrics=(Consensus(),),
+                yield (
+                    f"noise {graph} {order} {seed}",
+                    Run(
+                        task=Task(NoData()),
+                        model=Quadratic(1000),
+                        topology=Static(topology),
+                        algorithm=order,
+                        batch_size="full",
+                        gradient_noise=1.0,
+                        steps=round(RELAXATIONS * relaxation),
+                        seed=seed,
+                        measure_every=max(1, round(relaxation / 4)),
+                        metrics=(Consensus(),),
+                    ),
                 )
 
 
@@ -241,25 +249,12 @@ def _slope_claims(settings: Settings, histories: Histories) -> Iterator[Claim]:
 
 def _control_claims(settings: Settings, histories: Histories) -> Iterator[Claim]:
     slopes = _by_seed(settings, histories, "rough", "equivalence_slope_residual")
-    yield Claim("ReLU: residual slope", "control", slopes, 0.3, 1.0, "slope in [0.3, 1.0] for s <= 1/16, far from 3")
-    yield Claim(
-        "ReLU: ratio as s falls",
-        "control",
-        tuple(growth for rows in _of(histories, "rough") for growth in _ratio_growth(rows)),
-        0.0,
-        None,
-        "log2 of ratio(s = 1/256) / ratio(s = 1/16) is not negative, where a smooth loss has -4",
-    )
+    yield Claim("ReLU: residual slope", "control", slopes, 0.3, 1.0, "slope for s <= 1/16 is in [0.3, 1.0], not 3")
+    slopes = _by_seed(settings, histories, "rough", "equivalence_slope_ratio")
+    yield Claim("ReLU: ratio slope", "control", slopes, -0.25, 0.25, "the ratio stays: slope 0 +- 0.25, not 1")
     for name, what in (("shards", "random disjoint shards"), ("labels", "shards by label")):
         slopes = _by_seed(settings, histories, f"own {name}", "own_shards_slope_residual")
         yield Claim(f"{what}: residual slope", "control", slopes, 0.9, 1.1, "slope is 1.0 +- 0.1, not 3")
-
-
-def _ratio_growth(rows: History) -> Iterator[float]:
-    """log2 of the ratio at the smallest scale over that at s = 1/16, where both stand above the sampling noise."""
-    curve = rows[-1]["equivalence_curve_ratio"]
-    if curve[1] and curve[-1]:
-        yield log2(curve[-1] / curve[1])
 
 
 def _trajectory_claims(settings: Settings, histories: Histories) -> Iterator[Claim]:

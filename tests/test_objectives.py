@@ -14,7 +14,8 @@ from dsgd.trees import Params, stack
 @pytest.fixture
 def made() -> tuple[Batch, Params, list[torch.nn.Module]]:
     modules = [Mlp((5,)).build((6,), 3).double() for _ in range(4)]
-    leaves = {name: torch.stack([dict(m.named_parameters())[name] for m in modules]) for name, _ in modules[0].named_parameters()}
+    states = [module.state_dict() for module in modules]
+    leaves = {name: torch.stack([state[name] for state in states]) for name in states[0]}
     x, y = torch.randn(4, 7, 6, dtype=torch.float64), torch.randint(0, 3, (4, 7))
     return Batch(network(modules[0], "cross_entropy"), x, y), stack(leaves), modules
 
@@ -25,7 +26,7 @@ def test_loss_and_gradient_are_each_replicas_own(made: tuple[Batch, Params, list
     for j, module in enumerate(modules):
         own = cross_entropy(module(batch.x[j]), batch.y[j])
         own.backward()
-        assert float(loss[j]) == pytest.approx(float(own), rel=1e-12)
+        assert float(loss[j]) == pytest.approx(own.item(), rel=1e-12)
         for name, leaf in module.named_parameters():
             torch.testing.assert_close(grads[name][j], leaf.grad, rtol=1e-10, atol=1e-12)
 

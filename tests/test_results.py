@@ -12,7 +12,9 @@ import torch
 import yaml
 
 from dsgd import results
+from dsgd.atomic import write_atomically
 from dsgd.results import RunFolder
+from dsgd.snapshots import snapshot_steps
 
 CONFIG = {"task": {"name": "digits"}, "learning_rate": {"lr": 1e-5}, "widths": (64, 32)}
 
@@ -34,7 +36,7 @@ def test_a_finished_run_is_read_back_as_it_was(folder):
     assert results.read_history(folder.path) == [{"step": 0, "loss": 2.5}, {"step": 200, "loss": 0.5}]
     assert results.read_summary(folder.path) == summary
     assert summary == {"status": "ok", "run_dir": str(folder.path), "steps": 200, "metrics": {"step": 200, "loss": 0.5}}
-    assert results.snapshot_steps(folder.path) == [50, 200]
+    assert snapshot_steps(folder.path) == [50, 200]
     for read in (results.read_ensemble(folder.path), results.read_ensemble(folder.path, step=200)):
         assert set(read) == {"w", "b"}
         assert all(torch.equal(read[name], leaf) and read[name].dtype == leaf.dtype for name, leaf in ensemble.items())
@@ -109,9 +111,9 @@ def test_nothing_is_made_for_a_config_that_cannot_be_written(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
-    results.write_atomically(tmp_path / "a.txt", "old")
+    write_atomically(tmp_path / "a.txt", "old")
     with pytest.raises(UnicodeEncodeError):
-        results.write_atomically(tmp_path / "a.txt", "new \ud800")
+        write_atomically(tmp_path / "a.txt", "new \ud800")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
@@ -120,7 +122,7 @@ def test_a_truncated_ensemble_is_named(folder):
     folder.finish({"w": torch.ones(2, 3)})
     file = folder.path / "ensemble.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"ensemble\.safetensors is not a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"ensemble\.safetensors is not a readable safetensors file"):
         results.read_ensemble(folder.path)
 
 

@@ -56,9 +56,9 @@ def test_from_20_values_on_the_interval_is_bootstrapped_and_follows_the_skew():
     assert symmetric.hi - symmetric.estimate == pytest.approx(symmetric.estimate - symmetric.lo)
 
 
-@pytest.mark.parametrize(("n", "trials", "coverage"), [(3, 2000, 0.95), (10, 2000, 0.95), (20, 600, 0.93)])
+@pytest.mark.parametrize(("n", "trials", "coverage"), [(3, 2000, 0.95), (10, 2000, 0.95), (20, 600, 0.926)])
 def test_intervals_cover_the_mean_of_normal_values_as_often_as_measured(n, trials, coverage):
-    """The bootstrap's 0.93 at n = 20 is what 2000 other samples gave (0.94 at 30, 0.95 at 50), not its nominal 0.95."""
+    """The bootstrap's 0.926 at n = 20 is what 12,000 other samples gave, not its nominal 0.95; t gives that."""
     samples = np.random.default_rng(n).normal(size=(trials, n))
     intervals = [mean_interval(sample) for sample in samples]
     covered = np.mean([interval.lo <= 0 <= interval.hi for interval in intervals])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 
 def hearing_pattern(graph: nx.Graph[int]) -> csr_array:
@@ -33,6 +32,8 @@ def entry_rows(matrix: csr_array) -> np.ndarray:
 
 def components(pattern: csr_array) -> list[np.ndarray]:
     """The nodes of each (strongly) connected component, the one with the lowest node first."""
+    from scipy.sparse.csgraph import connected_components  # brings in scipy.sparse.linalg, half the import time
+
     number, labels = connected_components(pattern, directed=True, connection="strong")
     if number == 1:
         return [np.arange(len(labels))]

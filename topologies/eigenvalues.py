@@ -84,7 +84,7 @@ def symmetric_slem(W: csr_array) -> float:
         except ArpackNoConvergence:
             pass
     top = 1 - 1 / _dominant(_pseudo_inverse(W), n, tolerance=1e-10)
-    return top if top >= -_gershgorin_bottom(W) else max(top, -_bottom(W))
+    return top if top >= -_gershgorin_bottom(W) else max(top, -most_negative_eigenvalue(W))
 
 
 def _dominant(operator: Callable[[np.ndarray], np.ndarray], n: int, tolerance: float) -> float:
@@ -107,8 +107,8 @@ def _pseudo_inverse(W: csr_array) -> Callable[[np.ndarray], np.ndarray]:
     return apply
 
 
-def _bottom(W: csr_array) -> float:
-    """The most negative eigenvalue of W, by Lanczos on the inverse of I + W; -1 where that is singular."""
+def most_negative_eigenvalue(W: csr_array) -> float:
+    """The most negative eigenvalue of a symmetric W, by Lanczos on the inverse of I + W; -1 where that is singular."""
     try:
         solve = _factorised(eye_array(W.shape[0]) + W, first=0)
     except RuntimeError:

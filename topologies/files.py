@@ -138,9 +138,10 @@ def _json(file: Path) -> Any:
 
 
 def _rows(file: Path) -> np.ndarray:
+    rows = _json(file)
     try:
-        return np.array(_json(file), dtype=np.float64)
-    except (TypeError, OverflowError):
+        return np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{file} must hold a list of rows of numbers, all of one length") from None
 
 

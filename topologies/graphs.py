@@ -77,7 +77,7 @@ def binary_tree(n: int) -> nx.Graph[int]:
 
 
 def exponential(n: int) -> nx.DiGraph[int]:
-    """Node i hears from i + 1, i + 2, i + 4, ... (mod n), hops below n: a directed circulant of log2(n) degrees.
+    """Node i hears from i + 1, i + 2, i + 4, ... (mod n), hops below n: a directed circulant of degree log2(n).
 
     With equal weights, W[i, i + 2^k] = 1 / (hops + 1) as in Ying et al. 2021, "Exponential graph is provably
     efficient for decentralized deep training", arXiv 2110.13363; `OnePeerExponential` uses the same edges one a step.

@@ -43,6 +43,7 @@ def erdos_renyi(n: int, *, p: float | None = None, seed: int = 0) -> nx.Graph[in
     """Each pair is an edge with probability `p`, by default 2 ln(n) / n: twice the connectivity threshold."""
     check_size("erdos_renyi", n)
     chance = min(1.0, 2 * log(n) / n) if p is None else probability("p", p)
+    chance = chance if chance > 1e-15 else 0.0  # networkx divides by log(1 - p), which rounds to 0 below
     return connected("erdos_renyi", seed, "raise p", lambda s: nx.fast_gnp_random_graph(n, chance, seed=s))
 
 

@@ -16,7 +16,7 @@ from topologies.arguments import whole_number
 from topologies.matrices import Identity, Mean, MixingMatrix, Permutation, Sparse
 from topologies.randomness import generator
 from topologies.sizes import check_size
-from topologies.topology import Topology  # noqa: TC001  (the type of dataclass fields stays resolvable)
+from topologies.topology import Topology
 
 
 class Schedule(Protocol):

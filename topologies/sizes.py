@@ -32,11 +32,9 @@ def check_size(
 def nearest_sizes(n: int, possible: Callable[[int], bool]) -> list[int]:
     """The one or two possible numbers of nodes closest to `n`, smallest first."""
     start = max(n, 0)
-    for distance in count():
-        found = sorted({m for m in (start - distance, start + distance) if m >= 1 and possible(m)})
-        if found:
-            return found
-    raise AssertionError("count() never ends")
+    rings = ({start - distance, start + distance} for distance in count())
+    found = ([m for m in sorted(ring) if m >= 1 and possible(m)] for ring in rings)
+    return next(filter(None, found))
 
 
 def squarest_factors(n: int) -> tuple[int, int]:

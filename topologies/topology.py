@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -59,6 +60,10 @@ class Topology:
     def graph_object(self) -> nx.Graph[int]:
         """The networkx graph, nodes 0..n-1; shared and therefore frozen. Connected unless `allow_disconnected`."""
         return _graph_object(self)
+
+    def files(self) -> tuple[Path, ...]:
+        """The files it is read from: a graph's, a mixing matrix's."""
+        return tuple(Path(name) for name in (self.graph, self.weights) if is_file_name(name))
 
     def matrix(self) -> MixingMatrix:
         """W, shape (n, n): Mean where all entries are 1/n, Identity where nobody hears anybody, else Sparse."""

@@ -18,11 +18,11 @@ from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import Read, built, knob_readers, named, part, part_list, plain
 from dsgd.config.problems import ConfigError, attempted, choice, collected, refuse, refused, shown
 from dsgd.config.topology import read_topology
-from dsgd.config.yaml_values import dotted, read_file
 from dsgd.data import PARTITIONS
 from dsgd.results import valid_name
 from dsgd.run import DTYPES, PARTS, TWINS, Run
 from dsgd.tasks import TASKS, Task
+from dsgd.yaml_values import dotted, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,19 +127,21 @@ def _run(given: Mapping[str, Any]) -> Run:
     values, problems = attempted(knob_readers(Run, given, "", special, (), BESIDE_RUN))
     if "task" not in given:
         problems.append(f"task: missing; allowed are {', '.join(TASKS)}")
-    while True:
-        try:
-            run = Run(**values)
-        except ValueError as error:
-            problem = refused(error, "", values)
-            problems += problem.problems
-            if values.pop(problem.problems[0].partition(":")[0], None) is None:
-                break
-        else:
-            break
+    problems += _refusals(values)
     if problems:
         raise ConfigError(*problems)
-    return run
+    return Run(**values)
+
+
+def _refusals(values: Mapping[str, Any]) -> list[str]:
+    """What a Run says against these values; the one it names is then left out, to hear what it says of the others."""
+    try:
+        Run(**values)
+    except ValueError as error:
+        (problem,) = refused(error, "", values).problems
+        others = {key: value for key, value in values.items() if key != problem.partition(":")[0]}
+        return [problem, *(_refusals(others) if len(others) < len(values) else [])]
+    return []
 
 
 def _task(given: Any, path: str) -> Task:

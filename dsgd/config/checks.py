@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dsgd.config.problems import REFUSALS, ConfigError, collected, refused
-from dsgd.config.topology import blame_topology
-from dsgd.loop import check
-from topologies import Periodic
+from dsgd.config.topology import DEFAULT, blame_topology
+from dsgd.loop import check, mixing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +28,7 @@ def check_run(run: Run) -> None:
     try:
         check(run)
     except REFUSALS as error:
-        raise refused(error, "batch_size" if "batch" in str(error).lower() else "task.partition") from None
+        raise _blame_batches(error) from None
 
 
 def check_model(run: Run) -> None:
@@ -45,13 +44,12 @@ def check_backend(backend: Backend) -> None:
 
 
 def _check_graph(schedule: Schedule) -> None:
-    """A periodic schedule mixes at its later steps, so the schedule inside is what is looked at."""
-    while isinstance(schedule, Periodic):
-        schedule = schedule.inner
+    schedule = mixing(schedule)
+    topology = getattr(schedule, "topology", DEFAULT)
     try:
         schedule(0)
     except REFUSALS as error:
-        raise blame_topology(error, "topology") from None
+        raise blame_topology(error, "topology", topology.graph, topology.weights, dict(topology.knobs)) from None
 
 
 def _check_files(run: Run) -> None:
@@ -65,3 +63,11 @@ def _blamed(path: str, look: Callable[[], Any]) -> None:
         look()
     except REFUSALS as error:
         raise refused(error, path, ("device",)) from None
+
+
+def _blame_batches(error: BaseException) -> ConfigError:
+    """The complaint of a sampler or a partition at the key it is about."""
+    sentence = str(error)
+    if sentence.startswith("batch_size"):
+        return refused(error, "", ("batch_size",))
+    return refused(error, "batch_size" if "batch" in sentence.lower() else "task.partition")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dsgd.config.yaml_values import read_text
+from dsgd.yaml_values import MAX_DEPTH, read_text
 
 BARE = {"topology": "graph"}  # what a bare string stands for, where that is not {name: string}
 
@@ -25,7 +25,7 @@ def with_override(config: Mapping[str, Any], override: str) -> dict[str, Any]:
     """The configuration with `a.b=c` applied; a bare string on the way to b becomes {name: string}, or ValueError."""
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > MAX_DEPTH:
         raise ValueError(f"{override[:100]!r}: not an override; write path.to.key=value")
     return _placed(config, keys, read_text(text, path, path), ())
 

@@ -19,7 +19,6 @@ from dsgd.config.problems import (
     refused,
     shown,
 )
-from dsgd.config.yaml_values import dotted
 from dsgd.data import PARTITIONS, DataSource, Partition
 from dsgd.gradients import GRADIENTS, SOURCES, Gradient, Source
 from dsgd.learning_rates import LEARNING_RATES, LearningRate
@@ -28,6 +27,7 @@ from dsgd.models import MODELS, Model
 from dsgd.optimizers import OPTIMIZERS, Optimizer
 from dsgd.run import PARTS
 from dsgd.tasks import TASKS
+from dsgd.yaml_values import dotted
 
 TABLES: dict[Any, Mapping[str, type[Any]]] = {
     DataSource: TASKS,

@@ -7,7 +7,7 @@ import re
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
 
-from dsgd.config.yaml_values import dotted
+from dsgd.yaml_values import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dsgd.config.overrides import BARE
 from dsgd.config.parts import built, knob_readers, named, plain
 from dsgd.config.problems import REFUSALS, ConfigError, attempted, choice, collected, refuse, refuse_key
-from dsgd.config.yaml_values import dotted
+from dsgd.yaml_values import dotted
 from topologies import GRAPHS, SCHEDULES, WEIGHTS, Topology, knobs_of
 from topologies.files import GRAPH_FORMATS, MATRIX_FORMATS, is_file_name
 
@@ -85,10 +85,11 @@ def _topology(path: str, **values: Any) -> Topology:
     """The topology; without n it is that of the file, or the default."""
     try:
         if "n" not in values and is_file_name(values["graph"]):
-            return Topology.from_file(values.pop("graph"), **values)
+            return Topology.from_file(values["graph"], **{k: v for k, v in values.items() if k != "graph"})
         return Topology(**({"n": DEFAULT.n} | values))
     except REFUSALS as error:
-        raise blame_topology(error, path, dict(values["knobs"])) from None
+        named = values["graph"], values.get("weights", ""), dict(values["knobs"])
+        raise blame_topology(error, path, *named) from None
 
 
 def _graph_and_knobs(given: Any, path: str) -> dict[str, Any]:
@@ -119,12 +120,17 @@ def _rule(given: Any, path: str) -> str:
     return choice(WEIGHTS, given, path, f"a file that ends in {', '.join(MATRIX_FORMATS)}")
 
 
-def blame_topology(error: BaseException, path: str, knobs: Iterable[str] = ()) -> ConfigError:
-    """The complaint of `topologies`, at the key it is about; every one of them names what it is about."""
+def blame_topology(
+    error: BaseException, path: str, graph: str = "", weights: str = "", knobs: Iterable[str] = ()
+) -> ConfigError:
+    """The complaint of `topologies` about a graph and weights, at the key that it is about."""
     sentence = str(error)
     first = sentence.partition(" ")[0]
-    key = f"graph.{first}" if first in knobs else next((k for clue, k in CLUES.items() if clue in sentence), "")
-    return ConfigError(f"{dotted(path, key) if key else path}: {sentence}")
+    if first in knobs:
+        return ConfigError(f"{path}.graph.{first}: {sentence}")
+    clues = CLUES | {name: key for name, key in ((graph, "graph"), (weights, "weights")) if is_file_name(name)}
+    key = next((f".{key}" for clue, key in clues.items() if clue in sentence), "")
+    return ConfigError(f"{path}{key}: {sentence}")
 
 
 def _size(given: Mapping[str, Any], path: str) -> dict[str, Any]:

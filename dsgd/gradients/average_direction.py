@@ -1,4 +1,7 @@
-"""Average-direction SAM with isotropic Gaussian perturbations: the isotropic case of Zhu et al. 2023, arXiv 2306.02913."""
+"""Average-direction SAM with isotropic Gaussian perturbations.
+
+Source: Zhu et al. 2023, arXiv 2306.02913, with Xi a multiple of the identity.
+"""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from dsgd.perturbations import Cloud, Noise, cloud, degree3
 from dsgd.snapshots import read_snapshot, snapshot_path, snapshot_steps
 from dsgd.state import Memory, When
 from dsgd.trees import Layout, Params
+from topologies.spectral import Order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,13 +81,13 @@ def _recorded_cloud(run: str, step: int, layout: Layout) -> Cloud:
 class Stationary:
     """Xi = lr^2 Sigma S(P): the stationary cloud of `n` replicas on a graph, Sigma the gradient noise at `batch_size`.
 
-    Sigma is estimated from the very mini-batch: a sample of N(0, Sigma) is one gradient of the randomly weighted losses.
+    Sigma is estimated on the very mini-batch: a sample of N(0, Sigma) is one gradient of randomly weighted losses.
     """
 
     graph: str = "ring"
     n: int = 16
     weights: str = "auto"
-    order: str = "consensus"
+    order: Order = "consensus"
     batch_size: int = 32
 
     def __post_init__(self) -> None:
@@ -100,7 +101,7 @@ class Stationary:
 
 
 @lru_cache
-def _stationary_consensus(graph: str, n: int, weights: str, order: str) -> float:
+def _stationary_consensus(graph: str, n: int, weights: str, order: Order) -> float:
     s = topologies.stationary_consensus(topologies.Topology(graph, n, weights).matrix(), order)
     if s is None:
         raise ValueError(f"S(P) of {graph} with n = {n} is not available; choose a smaller n")
@@ -140,7 +141,7 @@ class WeightDiversity:
         if self.samples:
             check_samples(self.samples)
         elif isinstance(self.source, Stationary):
-            raise ValueError("samples is 0, the cubature, which the source stationary does not offer; set samples to 1 or more")
+            raise ValueError("samples is 0, the cubature, which the source stationary does not offer; set at least 1")
 
     def init(self, p: Params) -> Memory:
         return {}

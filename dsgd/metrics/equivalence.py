@@ -32,11 +32,11 @@ def probe(
 
     `loss` maps one replica's parameters (a dict of tensors) to a scalar and must run in float64; `stacked` holds the
     leaves of n >= 2 replicas, shape (n, ...). With `smooth=False` (ReLU, max-pooling) E over N(0, Xi) is taken by
-    `pairs` antithetic draws instead of a cubature. `local_losses` are the replicas' own losses where these differ, `loss`
-    then being their mean.
+    `pairs` antithetic draws instead of a cubature. `local_losses` are the replicas' own losses where these differ;
+    `loss` is then their mean.
 
     Returns correction |G_A - g|, residual |G_D - G_A|, ratio residual / correction, cosine, symmetrised_residual,
-    half_trace_h_xi and trace_xi at s = 1, `slopes` over s, the estimator and the curves; None for what is not available.
+    half_trace_h_xi and trace_xi at s = 1, `slopes` over s, the estimator and the curves; None for what is unavailable.
     See `dsgd.metrics.instrument` for the definitions.
     """
     import torch
@@ -62,7 +62,8 @@ def _check_loss(loss: Loss, leaves: Mapping[str, Tensor]) -> None:
     try:
         value = loss(leaves)
     except (RuntimeError, KeyError) as error:
-        raise ValueError(f"loss fails on one replica's float64 parameters ({error}); convert its data with .double()") from None
+        message = f"loss fails on one replica's float64 parameters ({error}); convert its data with .double()"
+        raise ValueError(message) from None
     if value.ndim:
         raise ValueError(f"loss returns a tensor of shape {tuple(value.shape)}; it must return a scalar")
 

@@ -210,13 +210,15 @@ def _above_floor(curves: Curves, floors: Mapping[str, float]) -> Curves:
 
     seen = {name: clear(name) for name in floors}
     seen["ratio"] = [a and b for a, b in zip(seen["residual"], seen["correction"], strict=True)]
-    seen["one_minus_cosine"] = [
-        ok and cos is not None and corr is not None and math.sqrt(max(0, 2 * cos)) * corr > CLEARANCE * floors["residual"]
-        for ok, cos, corr in zip(seen["ratio"], curves["one_minus_cosine"], curves["correction"], strict=True)
+    across = [  # the part of the residual across the correction, by which alone the cosine differs from 1
+        None if cos is None or corr is None else math.sqrt(max(0, 2 * cos)) * corr
+        for cos, corr in zip(curves["one_minus_cosine"], curves["correction"], strict=True)
     ]
-    return {
-        name: [v if ok else None for v, ok in zip(curves[name], seen[name], strict=True)] for name in QUANTITIES
-    }
+    seen["one_minus_cosine"] = [
+        ok and part is not None and part > CLEARANCE * floors["residual"]
+        for ok, part in zip(seen["ratio"], across, strict=True)
+    ]
+    return {name: [v if ok else None for v, ok in zip(curves[name], seen[name], strict=True)] for name in QUANTITIES}
 
 
 def _slope(scales: tuple[float, ...], values: list[float | None]) -> float | None:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Model(Protocol):
-    """A frozen value that names a model; nothing in it is in place, random or dependent on the rest of the batch."""
+    """A frozen value that names a model; nothing in it is in place, random or dependent on the rest of the batch.
+
+    One whose output is itself the loss has a class attribute `criterion = "output"`.
+    """
 
     @property
     def smooth(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dsgd.models.shapes import check_positive
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Quadratic:
     """The parameter `w` of shape (dimension,) starts at zero; curvatures h are one number, or a tuple taken in turn."""
+
+    criterion: ClassVar[str] = "output"
 
     dimension: int = 1000
     curvature: tuple[float, ...] | float = 0.0

@@ -60,6 +60,10 @@ class ResNet18:
     def smooth(self) -> bool:
         return ACTIVATIONS[self.activation].smooth
 
+    def files(self) -> tuple[Path, ...]:
+        """The file that decides the start."""
+        return () if self.weights is None else (Path(self.weights),)
+
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A module from images (batch, *shape) to logits (batch, classes); raises as `load_weights` does."""
         check_image(shape, "resnet18")

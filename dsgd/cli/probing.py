@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dsgd.config import ConfigError, read
-from dsgd.config.yaml_values import read_file
 from dsgd.loop import start_network
 from dsgd.metrics import Equivalence, Snapshot, Split
 from dsgd.snapshots import read_snapshot, snapshot_path
+from dsgd.yaml_values import read_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from inspect import Parameter, getdoc, signature
 from typing import TYPE_CHECKING, Any
 
 import topologies
 from dsgd.algorithms import ALGORITHMS
+from dsgd.backends import BACKENDS
 from dsgd.data import PARTITIONS
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.learning_rates import LEARNING_RATES
 from dsgd.metrics import METRICS
 from dsgd.models import MODELS
 from dsgd.optimizers import OPTIMIZERS
-from dsgd.run import PARTS
+from dsgd.run import PARTS, TWINS
 from dsgd.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -33,31 +34,35 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "optimizers": OPTIMIZERS,
     "learning_rates": LEARNING_RATES,
     "metrics": METRICS,
+    "twins": TWINS,
+    "backends": BACKENDS,
 }
-NOT_KNOBS = ("n", "graph", "topology", "state", "step", "inner")
+NOT_KNOBS = {"graphs": ("n",), "weights": ("graph",), "schedules": ("topology", "n"), "algorithms": ("state", "step")}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a table; `knobs` maps names to defaults, None where there is none."""
+    """One row of a table; `knobs` maps names to defaults, and `required` are those that have none."""
 
     name: str
     summary: str
     knobs: dict[str, Any]
+    required: tuple[str, ...]
 
 
 def entries(table: str) -> list[Entry]:
     """The rows of one of TABLES."""
-    return [Entry(name, _first_line(part), _knobs(part)) for name, part in TABLES[table].items()]
+    return [_entry(name, part, NOT_KNOBS.get(table, ())) for name, part in TABLES[table].items()]
 
 
-def _first_line(part: Any) -> str:
-    return (inspect.getdoc(part) or "").partition("\n")[0]
-
-
-def _knobs(part: Any) -> dict[str, Any]:
+def _entry(name: str, part: Any, hidden: tuple[str, ...]) -> Entry:
     found = _field_defaults(part) if is_dataclass(part) else _argument_defaults(part)
-    return {name: _plain(default) for name, default in found.items() if name not in NOT_KNOBS}
+    knobs = {knob: default for knob, default in found.items() if knob not in hidden}
+    required = tuple(knob for knob, default in knobs.items() if default in (MISSING, Parameter.empty))
+    summary = (getdoc(part) or "").partition("\n")[0]
+    return Entry(
+        name, summary, {knob: _plain(value) for knob, value in knobs.items() if knob not in required}, required
+    )
 
 
 def _field_defaults(kind: Any) -> dict[str, Any]:
@@ -65,13 +70,9 @@ def _field_defaults(kind: Any) -> dict[str, Any]:
 
 
 def _argument_defaults(function: Any) -> dict[str, Any]:
-    return {p.name: p.default for p in inspect.signature(function).parameters.values()}
+    return {p.name: p.default for p in signature(function).parameters.values()}
 
 
 def _plain(default: Any) -> Any:
     """A default as a configuration spells it."""
-    if default in (MISSING, inspect.Parameter.empty):
-        return None
-    if isinstance(default, tuple):
-        return [_plain(item) for item in default]
-    return PARTS.get(type(default), default)
+    return list(default) if isinstance(default, tuple) else PARTS.get(type(default), default)

@@ -11,7 +11,7 @@ from dsgd.results import to_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dsgd.catalogue import Entry
+    from dsgd.cli.catalogue import Entry
 
 MAIN_METRICS = (
     "train_loss_mean_model",
@@ -85,4 +85,9 @@ def _interval(claim: Mapping[str, Any]) -> str:
 
 def of_table(entries: Sequence[Entry]) -> str:
     """A line for each row of a table: its name, what it is, its knobs and their defaults."""
-    return columns([(e.name, e.summary, " ".join(f"{k}={cell(v)}" for k, v in e.knobs.items())) for e in entries])
+    return columns([(e.name, e.summary, " ".join([*e.required, *map(_spelled, e.knobs.items())])) for e in entries])
+
+
+def _spelled(knob: tuple[str, Any]) -> str:
+    name, default = knob
+    return f"{name}={default if isinstance(default, str) else to_json(default)}"

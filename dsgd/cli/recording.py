@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from dsgd.cli.machine import writable
 from dsgd.config import ConfigError, resolved
-from dsgd.doctor import writable
 from dsgd.results import RunFolder, default_folder, refuse_occupied
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Tally:
 
 def record(config: Config, path: Path, *observers: Observer) -> tuple[dict[str, Any], BaseException | None]:
     """The summary of the run in the new folder `path`, and what ended it early if something did."""
-    folder, tally = RunFolder.create(path, resolved(config), device=getattr(config.backend, "device", "auto")), Tally()
+    folder, tally = _created(config, path), Tally()
     try:
         result = config.backend.train(config.run, (folder, tally, *observers))
     except (Exception, KeyboardInterrupt) as error:
@@ -63,3 +63,10 @@ def new_folder(out: Path | None, name: str) -> Path:
     if not writable(path):
         raise ConfigError(f"--out: {path} cannot be written; give a folder of your own")
     return path
+
+
+def _created(config: Config, path: Path) -> RunFolder:
+    try:
+        return RunFolder.create(path, resolved(config), device=getattr(config.backend, "device", "auto"))
+    except OSError as error:
+        raise ConfigError(f"--out: {path} cannot be written ({error.strerror or error}); give another folder") from None

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dsgd import __version__, printed
+from dsgd import __version__
+from dsgd.cli import printed
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 topology_app = typer.Typer(rich_markup_mode=None, help="Graphs and their mixing matrices.")
@@ -49,7 +50,7 @@ def run(
     With a file, dsgd run ring.yaml learning_rate.lr=0.3, or without, dsgd run task=digits steps=100.
     """
     from dsgd.config import load, resolved
-    from dsgd.config.yaml_values import to_text
+    from dsgd.yaml_values import to_text
 
     path, overrides = _config_and_overrides(arguments)
     config = load(path, [*overrides, *([f"backend.device={device}"] if device else [])])
@@ -66,6 +67,7 @@ def study(
     seed: Annotated[int | None, typer.Option(help="The first seed.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder; finished runs in it are reused.")] = None,
     device: Device = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that train runs; 0: one a core, or one a GPU.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Answer a study's question.
@@ -73,18 +75,24 @@ def study(
     Runs what is missing, judges the claims, writes a report.
     """
     from dsgd.backends.local import LocalBackend
+    from dsgd.cli.progress import study_progress
     from dsgd.config import ConfigError
     from dsgd.config.checks import check_backend
-    from dsgd.progress import study_progress
+    from dsgd.kept_runs import default_workers
     from dsgd.study import conduct
 
     _warn_of_torch()
     try:
-        check_backend(LocalBackend(device or "auto"))
+        if device:
+            check_backend(LocalBackend(device))
         with study_progress() as progress:
-            summary = conduct(name, preset, seed, out, device=device or "auto", progress=progress)
+            where = {"device": device or "auto", "workers": workers or default_workers(device or "auto")}
+            summary = conduct(name, preset, seed, out, **where, progress=progress)
     except (ValueError, FileExistsError, FileNotFoundError) as error:
-        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from None
+        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
+    except KeyboardInterrupt:
+        printed.say("interrupted; the same command continues with the runs that are missing")
+        raise
     folder = out or Path("runs") / f"study-{summary['study']}-{summary['preset']}"
     printed.show(summary, printed.of_study(summary, folder), as_json)
 
@@ -109,7 +117,7 @@ def probe(
 
     Measured in float64 on the ensemble that a run left in its folder.
     """
-    from dsgd.probing import probe_folder
+    from dsgd.cli.probing import probe_folder
 
     found = probe_folder(run_dir, probe_size, step)
     brief = {name: value for name, value in found.items() if name not in ("scales", "curves")}
@@ -131,7 +139,7 @@ def topology_show(
 
     Its mixing matrix, spectral gap, mixing time, effective neighbours and stationary consensus distance.
     """
-    from dsgd.topology_facts import draw, facts, named_topology
+    from dsgd.cli.topology_facts import draw, facts, named_topology
 
     shown = named_topology(name, n, weights, knobs or [], seed, allow_disconnected)
     found = facts(shown)
@@ -146,7 +154,7 @@ def list_table(
     as_json: Json = False,
 ) -> None:
     """List what a configuration can name."""
-    from dsgd.catalogue import TABLES, entries
+    from dsgd.cli.catalogue import TABLES, entries
     from dsgd.config.problems import choice
 
     found = entries(choice(TABLES, table, "TABLE"))
@@ -156,7 +164,7 @@ def list_table(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine offers."""
-    from dsgd.doctor import checkup
+    from dsgd.cli.machine import checkup
 
     found = checkup()
     printed.show(found, printed.pairs(found), as_json)
@@ -164,6 +172,7 @@ def doctor(as_json: Json = False) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of a command; whatever went wrong is said in a line each on stderr, never as a traceback."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall a shared machine
     try:
         status = app(args=arguments, prog_name="dsgd", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -171,9 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt) as error:
-        status, lines = _told(error)
-        if status == 1 and os.environ.get("DSGD_DEBUG"):
+        if os.environ.get("DSGD_DEBUG") and isinstance(error, Exception):
             raise
+        status, lines = _told(error)
         printed.say(*lines)
         return status
 
@@ -200,9 +209,9 @@ def _config_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, Sequen
 
 
 def _train(config: Any, out: Path | None, as_json: bool) -> None:
+    from dsgd.cli.progress import progress
+    from dsgd.cli.recording import new_folder, record
     from dsgd.config.checks import check_backend, check_model
-    from dsgd.progress import progress
-    from dsgd.recording import new_folder, record
 
     folder = new_folder(out, config.name)
     check_backend(config.backend)
@@ -211,16 +220,15 @@ def _train(config: Any, out: Path | None, as_json: bool) -> None:
     with progress(config.run.steps) as observer:
         summary, error = record(config, folder, observer)
     printed.show(summary, printed.of_run(summary), as_json)
+    if isinstance(error, KeyboardInterrupt):
+        printed.say(f"interrupted; {folder} holds what was measured until then")
     if error is not None:
         raise error
 
 
 def _warn_of_torch() -> None:
-    from dsgd.doctor import torch_warning
+    from dsgd.cli.machine import torch_warning
 
     if warning := torch_warning():
         printed.say(f"warning: {warning}")
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -36,7 +36,7 @@ def facts(topology: topologies.Topology) -> dict[str, Any]:
     try:
         return topologies.facts(topology)
     except REFUSALS as error:
-        raise blame_topology(error, "topology", dict(topology.knobs)) from None
+        raise blame_topology(error, "topology", topology.graph, topology.weights, dict(topology.knobs)) from None
 
 
 def draw(topology: topologies.Topology, path: Path) -> None:

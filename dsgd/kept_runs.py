@@ -1,0 +1,137 @@
+"""The runs of a study, each in a folder named by its key: what is missing is trained, in several processes if asked."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from os import cpu_count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsgd import results
+
+if TYPE_CHECKING:
+    from dsgd.loop import Observer, Result
+    from dsgd.run import Run
+
+Progress = Callable[[int, int, str, float | None], None]
+Train = Callable[..., "Result"]
+Missing = Mapping[str, tuple["Run", Path]]
+
+RUNS_A_WORKER = 16  # with fewer, starting a process costs more than it saves
+
+
+class StudyError(RuntimeError):
+    """Some runs of a study failed; the message names the first and its error."""
+
+
+@dataclass(frozen=True)
+class KeptRuns:
+    """Where a study's runs are kept, and how the missing ones are trained."""
+
+    folder: Path
+    device: str
+    observers: tuple[Observer, ...]
+    progress: Progress
+    train: Train
+    key: Callable[[Run], str]
+    workers: int = 1
+
+    def folders(self, runs: Mapping[str, Run]) -> dict[str, Path]:
+        """The folder of each run, by label; equal runs share one. FileNotFoundError where a run's data is missing."""
+        return {label: self.folder / "runs" / self.key(run)[:20] for label, run in runs.items()}
+
+    def train_missing(self, runs: Mapping[str, Run], folders: Mapping[str, Path]) -> None:
+        """Train the runs that are not finished. StudyError, after all, when some failed."""
+        distinct = {folder: label for label, folder in folders.items()}
+        missing = {label: (runs[label], folder) for folder, label in distinct.items() if not _finished(folder)}
+        finished, failures = len(distinct) - len(missing), []
+        left = Remaining({label: run.steps for label, (run, _) in missing.items()})
+        workers = max(1, min(self.workers, len(missing) // RUNS_A_WORKER))
+        outcomes = self._side_by_side(missing, workers) if workers > 1 else self._in_turn(missing)
+        self.progress(finished, len(distinct), next(iter(missing), ""), None)
+        for done, (label, error) in enumerate(outcomes, start=1):
+            left.took(label)
+            self.progress(finished + done, len(distinct), label, left.seconds())
+            if error is not None:
+                failures.append((label, error))
+        if failures:
+            label, error = failures[0]
+            many = f"{len(failures)} of {len(distinct)} runs failed, first " if len(failures) > 1 else "run "
+            raise StudyError(f"{many}{label!r}: {error}")
+
+    def _in_turn(self, missing: Missing) -> Iterator[tuple[str, str | None]]:
+        for label, (run, folder) in missing.items():
+            yield label, trained_into(folder, label, run, self.device, self.train, self.observers)
+
+    def _side_by_side(self, missing: Missing, workers: int) -> Iterator[tuple[str, str | None]]:
+        """Each process trains one run at a time with its share of the cores; observers are not told of steps."""
+        threads = max(1, (cpu_count() or 1) // workers)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (threads,))
+        try:
+            waiting = {
+                pool.submit(trained_into, folder, label, run, self.device, self.train): label
+                for label, (run, folder) in missing.items()
+            }
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def trained_into(
+    folder: Path, label: str, run: Run, device: str, train: Train, observers: tuple[Observer, ...] = ()
+) -> str | None:
+    """The error with which the run failed, in words, if it did. What an interrupted or failed call left is replaced."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    kept = results.RunFolder.create(folder, run.describe(), device=device)
+    began = time.perf_counter()
+    try:
+        result = train(run, device=device, observers=(kept, *observers))
+    except Exception as error:
+        kept.fail(error, label=label, seconds=time.perf_counter() - began)
+        return results.describe_error(error)
+    kept.finish(result.params, label=label, steps=run.steps, seconds=time.perf_counter() - began)
+    return None
+
+
+def default_workers(device: str) -> int:
+    """One process a core where runs are computed on the CPU; one in all where they share a GPU."""
+    import torch
+
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return 1 if on_gpu else cpu_count() or 1
+
+
+def _limit_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _finished(folder: Path) -> bool:
+    try:
+        results.read_history(folder)
+        return bool(results.read_summary(folder)["status"] == "ok")
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+class Remaining:
+    """The seconds that the runs to come will take, at the pace a step has taken so far."""
+
+    def __init__(self, steps: Mapping[str, int]) -> None:
+        self.steps, self.taken, self.began = dict(steps), 0, time.perf_counter()
+
+    def took(self, label: str) -> None:
+        self.taken += self.steps.pop(label)
+
+    def seconds(self) -> float | None:
+        """None until a first run is done."""
+        pace = (time.perf_counter() - self.began) / self.taken if self.taken else None
+        return None if pace is None else pace * sum(self.steps.values())

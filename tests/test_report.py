@@ -1,0 +1,200 @@
+"""A report shows what was found, loads and runs nothing, and shows hostile names as the text they are."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+
+import pytest
+
+from dsgd import report
+from dsgd.figures import Figure
+from dsgd.report import Table, render_html, render_markdown
+
+HOSTILE = "<script>alert('x')</script><img src=x onerror=\"alert(1)\"> & {{ 7 * 7 }}"
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><path d="M 0 0"/></svg>'
+HARMLESS = {"meta", "line", "rect", "circle", "path"}
+
+
+def a_claim(**changed):
+    whole = {
+        "name": "residual slope",
+        "kind": "claim",
+        "estimate": 3.01,
+        "ci": [2.98, 3.04],
+        "criterion": "3.0 ± 0.15",
+        "verdict": "supported",
+        "half_width": 0.03,
+        "margin": 0.14,
+        "n": 5,
+        "low": 2.85,
+        "high": 3.15,
+    }
+    return whole | changed
+
+
+def a_summary(*claims, **changed):
+    whole = {
+        "study": "equivalence",
+        "preset": "standard",
+        "claims": list(claims) or [a_claim()],
+        "command": "dsgd study equivalence --preset standard --seed 0",
+        "seed": 0,
+        "versions": {"python": "3.11", "torch": None},
+        "git": None,
+        "question": "Is D-SGD average-direction SAM?",
+        "seeds": 5,
+        "runs": 20,
+        "run_seconds": 200.0,
+        "machine": {"python": "3.11", "platform": "Linux", "cpus": 2, "device": "cpu"},
+        "seconds": 7.41,
+    }
+    return whole | changed
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects every element with its attributes, and the text between."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def hostile_page():
+    claim = a_claim(name=HOSTILE, criterion=HOSTILE)
+    table = Table(HOSTILE, (HOSTILE, "b"), [(HOSTILE, 1.0)], HOSTILE)
+    summary = a_summary(claim, question=HOSTILE, study=HOSTILE, preset=HOSTILE, command=HOSTILE, git=HOSTILE)
+    return render_html(summary, [table], [Figure(HOSTILE, SVG, HOSTILE)], [HOSTILE])
+
+
+def test_hostile_names_are_shown_as_text_everywhere():
+    read = Reader(hostile_page())
+    assert {tag for tag, _ in read.elements}.isdisjoint({"script", "img", "iframe", "object", "link", "base", "a"})
+    assert not [name for _, attrs in read.elements for name in attrs if name.startswith("on")]
+    assert read.text.count(HOSTILE) >= 10
+    assert "{{ 7 * 7 }}" in read.text
+    labels = [attrs["aria-label"] for tag, attrs in read.elements if tag == "svg" and "aria-label" in attrs]
+    assert labels[0].endswith(HOSTILE)
+
+
+def test_the_page_loads_nothing_and_forbids_what_could():
+    page = hostile_page()
+    read = Reader(page)
+    (policy,) = [attrs["content"] for _, attrs in read.elements if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    assert "script-src" not in policy
+    assert not [attrs for _, attrs in read.elements if {"src", "href", "srcset", "action"} & attrs.keys()]
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        ("<script>alert(1)</script>", r"holds <script>; only plain drawing elements"),
+        ("<style>*{display:none}</style>", r"holds <style>"),
+        ("<foreignObject><p>x</p></foreignObject>", r"holds <foreignObject>"),
+        ('<path onclick="alert(1)"/>', r"holds onclick='alert\(1\)'"),
+        ('<use href="https://evil.example/x.svg#a"/>', r"holds href='https://evil"),
+        ('<image href="data:text/html,x"/>', r"holds href='data:text/html"),
+        ("<path>", r"cannot be read"),
+    ],
+)
+def test_a_figure_that_does_more_than_draw_is_refused(inside, message):
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>'
+    with pytest.raises(ValueError, match=message):
+        render_html(a_summary(), figures=[Figure("f", svg)])
+
+
+def test_the_page_shows_claims_tables_figures_notes_and_how_it_was_run():
+    table = Table("Runs", ("graph", "lr"), [("ring", 0.1), ("grid", None)], "All runs.")
+    page = render_html(a_summary(), [table], [Figure("Drawn", SVG, "A caption.")], ["A note."])
+    text = " ".join(Reader(page).text.split())
+    for shown in (
+        "1 of 1 claim supported.",
+        "[2.98, 3.04]",
+        "n = 5",
+        "3.0 ± 0.15",
+        "All runs.",
+        "A caption.",
+        "A note.",
+    ):
+        assert shown in text
+    assert "dsgd study equivalence --preset standard --seed 0" in text
+    assert "python 3.11, torch unknown" in text
+    assert "20, trained in 3 min 20 s" in text
+    assert SVG in page
+
+
+def test_no_claims_make_a_page_too():
+    assert "This study makes no claims." in render_html(a_summary() | {"claims": []})
+    assert "This study makes no claims." in render_markdown(a_summary() | {"claims": []})
+
+
+def test_an_inconclusive_verdict_tells_half_width_and_margin():
+    summary = a_summary(a_claim(verdict="inconclusive"))
+    assert "half-width 0.03, margin 0.14" in render_html(summary)
+    assert "inconclusive (half-width 0.03, margin 0.14)" in render_markdown(summary)
+
+
+def test_a_single_value_is_labelled_and_has_no_interval():
+    summary = a_summary(a_claim(n=1, ci=[None, None], half_width=None, verdict="inconclusive"))
+    text = Reader(render_html(summary)).text
+    assert "n = 1" in text
+    assert "None" not in text
+
+
+def test_markdown_cells_cannot_break_out():
+    text = render_markdown(a_summary(a_claim(name="a | b\n# c <script> [x](y) `z`")), [Table("t", ("x",), [("p|q",)])])
+    assert r"a \| b \# c &lt;script&gt; \[x\](y) \`z\`" in text
+    assert r"p\|q" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ✓")]
+    assert len(rows) == 1
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 9
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "sentences"),
+    [
+        ([], ["This study makes no claims."]),
+        ([("claim", "supported")], ["1 of 1 claim supported."]),
+        (
+            [("claim", "supported"), ("claim", "refuted"), ("claim", "inconclusive"), ("control", "supported")],
+            ["1 of 3 claims supported (1 refuted, 1 inconclusive).", "1 of 1 control behaved as a control must."],
+        ),
+    ],
+)
+def test_the_headline_counts(verdicts, sentences):
+    assert report.headline([{"kind": kind, "verdict": verdict} for kind, verdict in verdicts]) == sentences
+
+
+def test_the_strip_keeps_everything_in_sight_and_in_order():
+    at = report.strip(a_claim())
+    assert 0 < at["low"] < at["lo"] < at["dot"] < at["hi"] < at["high"] < report.STRIP_WIDTH
+    one_sided = report.strip(a_claim(low=None))
+    assert one_sided["low"] == 0
+    exact = report.strip(a_claim(estimate=0.0, ci=[None, None], low=0.0, high=0.0))
+    assert exact["dot"] == exact["lo"] == exact["hi"] == exact["low"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (float("nan"), "–"), (-0.123456, "−0.1235"), (1234567, "1234567"), ("-", "-"), (1e-12, "1e−12")],
+)
+def test_numbers_are_short(value, text):
+    assert report.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(7.41, "7.4 s"), (59.96, "1 min 00 s"), (200, "3 min 20 s"), (7800, "2 h 10 min")]
+)
+def test_durations_are_readable(seconds, text):
+    assert report.duration(seconds) == text

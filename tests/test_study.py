@@ -1,0 +1,292 @@
+"""A study trains what is missing and nothing else, survives interruption, and never touches a folder of others."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dsgd import study as studies
+from dsgd.study import Claim, Report, StudyError, conduct, find_study, list_studies
+
+
+@dataclass(frozen=True)
+class Settings:
+    seeds: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    graph: str
+    seed: int
+    steps: int = 10
+
+    def describe(self):
+        return {"graph": self.graph, "seed": self.seed}
+
+
+class Trainer:
+    """Counts the runs it trains; `fails` maps a seed to what is raised for it."""
+
+    def __init__(self, fails=()):
+        self.trained, self.fails = [], dict(fails)
+
+    def __call__(self, run, *, device, observers):
+        self.trained.append(run)
+        for observer in observers:
+            observer.measured({"step": 0, "value": run.seed % 2, "missing": math.nan})
+        if run.seed in self.fails:
+            raise self.fails[run.seed]
+        return SimpleNamespace(params={"w": torch.ones(4, 3)})
+
+
+def a_study(low=-10.0, high=10.0):
+    """Its claim's values are 0, 1, 0, 1, ... by seed."""
+
+    def report(settings, histories):
+        values = tuple(rows[-1]["value"] for rows in histories.values())
+        return Report([Claim("<b>mean</b>", "claim", values, low, high, "in bounds")])
+
+    def runs(settings):
+        return {f"ring, seed {s}": FakeRun("ring", s) for s in range(settings.seed, settings.seed + settings.seeds)}
+
+    presets = {"smoke": Settings(2), "standard": Settings()}
+    return SimpleNamespace(__name__="fake", question="Is it?", presets=presets, runs=runs, report=report)
+
+
+@pytest.fixture
+def run_study(tmp_path):
+    def run(study=None, train=None, out=tmp_path / "out", **how):
+        return conduct(study or a_study(), out=out, train=train or Trainer(), key=key, **how)
+
+    return run
+
+
+def key(run):
+    return f"{run.graph}-{run.seed:04d}-{'0' * 40}"
+
+
+def test_the_summary_is_the_contract_and_lies_in_the_folder(run_study, tmp_path):
+    summary = run_study(seed=7)
+    promised = {"study", "preset", "claims", "command", "seed", "versions", "git", "seconds"}
+    assert promised <= summary.keys()
+    assert (summary["study"], summary["preset"], summary["seed"]) == ("fake", "standard", 7)
+    assert summary["command"] == "dsgd study fake --preset standard --seed 7"
+    (claim,) = summary["claims"]
+    assert {"name", "kind", "estimate", "ci", "criterion", "verdict"} <= claim.keys()
+    assert claim["verdict"] == "supported"
+    assert claim["estimate"] == pytest.approx(2 / 3)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    assert "&lt;b&gt;mean&lt;/b&gt;" in (tmp_path / "out" / "report.html").read_text()
+    assert (tmp_path / "out" / "report.md").read_text().startswith("# fake")
+    assert str(tmp_path) not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_second_call_trains_nothing_and_says_the_same(run_study):
+    first, trainer = run_study(), Trainer()
+    second = run_study(train=trainer)
+    assert trainer.trained == []
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_an_interrupted_study_continues_without_repeating(run_study, tmp_path):
+    interrupted = Trainer({1: KeyboardInterrupt()})
+    with pytest.raises(KeyboardInterrupt):
+        run_study(train=interrupted)
+    assert [run.seed for run in interrupted.trained] == [0, 1]
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+    continued = Trainer()
+    summary = run_study(train=continued)
+    assert [run.seed for run in continued.trained] == [1, 2]
+    assert summary == {**run_study(), "seconds": summary["seconds"]}
+
+
+@pytest.mark.parametrize("damage", ["summary.json", "metrics.jsonl"])
+def test_a_damaged_run_is_trained_again(run_study, tmp_path, damage):
+    run_study()
+    (tmp_path / "out" / "runs" / key(FakeRun("ring", 1))[:20] / damage).write_text("{broken\n")
+    trainer = Trainer()
+    run_study(train=trainer)
+    assert [run.seed for run in trainer.trained] == [1]
+
+
+def test_a_failed_run_ends_the_study_after_the_others_and_is_tried_again(run_study, tmp_path):
+    failing = Trainer({0: FloatingPointError("replica 3 is not finite")})
+    with pytest.raises(StudyError, match=r"^run 'ring, seed 0': FloatingPointError: replica 3 is not finite$"):
+        run_study(train=failing)
+    assert [run.seed for run in failing.trained] == [0, 1, 2]
+    kept = tmp_path / "out" / "runs" / key(FakeRun("ring", 0))[:20] / "summary.json"
+    assert json.loads(kept.read_text())["status"] == "failed"
+
+    again = Trainer()
+    run_study(train=again)
+    assert [run.seed for run in again.trained] == [0]
+
+
+def test_of_several_failed_runs_the_first_is_named(run_study):
+    failing = Trainer({0: ValueError("a"), 2: ValueError("c")})
+    with pytest.raises(StudyError, match=r"^2 of 3 runs failed, first 'ring, seed 0': ValueError: a$"):
+        run_study(train=failing)
+
+
+def test_inconclusive_doubles_the_seeds_once(run_study):
+    trainer = Trainer()
+    summary = run_study(a_study(low=0.45, high=0.55), train=trainer)
+    assert summary["claims"][0]["verdict"] == "inconclusive"
+    assert [run.seed for run in trainer.trained] == [0, 1, 2, 3, 4, 5]
+    assert (summary["seeds"], summary["claims"][0]["n"], summary["runs"]) == (6, 6, 6)
+    again = Trainer()
+    run_study(a_study(low=0.45, high=0.55), train=again)
+    assert again.trained == []
+
+
+def test_a_verdict_reached_doubles_nothing(run_study):
+    trainer = Trainer()
+    summary = run_study(a_study(low=50.0, high=None), train=trainer)
+    assert (summary["claims"][0]["verdict"], summary["seeds"], len(trainer.trained)) == ("refuted", 3, 3)
+
+
+def test_equal_runs_are_trained_once(run_study):
+    study = a_study()
+    study.runs = lambda settings: {"one": FakeRun("ring", 0), "same": FakeRun("ring", 0), "other": FakeRun("ring", 1)}
+    trainer = Trainer()
+    assert run_study(study, train=trainer)["runs"] == 2
+    assert len(trainer.trained) == 2
+
+
+def test_progress_tells_what_is_done_what_comes_and_how_long_it_takes(run_study):
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        run_study(train=Trainer({1: KeyboardInterrupt()}))
+    run_study(progress=lambda *what: told.append(what))
+    assert [what[:3] for what in told] == [(1, 3, "ring, seed 1"), (2, 3, "ring, seed 1"), (3, 3, "ring, seed 2")]
+    assert told[0][3] is None
+    assert told[1][3] > 0
+    assert told[2][3] == 0
+
+
+def test_observers_follow_every_run(run_study):
+    rows = []
+    run_study(observers=(SimpleNamespace(measured=rows.append),))
+    assert [row["value"] for row in rows] == [0, 1, 0]
+
+
+def test_a_folder_of_others_is_refused_and_left_as_it_was(run_study, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("keep")
+    trainer = Trainer()
+    with pytest.raises(FileExistsError, match=r"is not empty: give a new or empty folder"):
+        run_study(train=trainer)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+    assert trainer.trained == []
+
+
+def test_the_folder_of_another_study_is_refused(run_study):
+    run_study()
+    other = a_study()
+    other.__name__ = "other"
+    with pytest.raises(FileExistsError, match="is not empty"):
+        run_study(other)
+
+
+def test_nothing_is_made_when_the_data_is_missing(tmp_path):
+    def missing(run):
+        raise FileNotFoundError("Fashion-MNIST is not there: make data")
+
+    with pytest.raises(FileNotFoundError, match="make data"):
+        conduct(a_study(), out=tmp_path / "out", train=Trainer(), key=missing)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_default_folder_names_study_and_preset(run_study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_study(out=None, preset="smoke")
+    assert (tmp_path / "runs" / "study-fake-smoke" / "report.html").is_file()
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones(run_study):
+    with pytest.raises(ValueError, match=r"study fake has no preset 'huge'; allowed are smoke, standard"):
+        run_study(preset="huge")
+
+
+SOURCE = '''"""Does it work?
+
+Claim: yes.
+"""
+from dataclasses import dataclass
+question = "Does it?"
+@dataclass(frozen=True)
+class Settings:
+    seeds: int = 2
+    seed: int = 0
+presets = {"smoke": Settings()}
+def runs(settings): return {}
+def report(settings, histories):
+    from dsgd.study import Report
+    return Report([])
+'''
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder of dsgd's own studies with one study, and one that raises when it is imported."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "works.py").write_text(SOURCE)
+    (folder / "breaks.py").write_text('"""Breaks."""\nraise RuntimeError("imported")\n')
+    (folder / "_private.py").write_text("")
+    monkeypatch.setattr(studies, "_home", lambda: folder)
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("dsgd_experiments.")]:
+        del sys.modules[name]
+
+
+def test_studies_are_listed_with_their_first_line_and_not_imported(home):
+    assert list_studies() == {"breaks": "Breaks.", "works": "Does it work?"}
+
+
+def test_a_study_is_found_by_name_and_loaded_under_a_name_of_our_own(home):
+    study = find_study("works")
+    assert study.__name__ == "dsgd_experiments.works"
+    assert sys.modules["dsgd_experiments.works"] is study
+    assert study.presets["smoke"].seeds == 2
+
+
+def test_only_a_path_reaches_a_study_in_the_current_folder(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    for place in (tmp_path / "mine.py", tmp_path / "experiments" / "mine.py"):
+        place.write_text(SOURCE)
+    with pytest.raises(ValueError, match=r"there is no study 'mine'; allowed are breaks, works, or a \.py file"):
+        find_study("mine")
+    summary = conduct(find_study("./mine.py"), out=tmp_path / "out")
+    assert summary["command"] == "dsgd study mine.py --preset smoke --seed 0"
+    assert summary["claims"] == []
+
+
+def test_a_named_study_is_repeated_by_its_name(home, tmp_path):
+    assert conduct("works", out=tmp_path / "out")["command"] == "dsgd study works --preset smoke --seed 0"
+
+
+def test_what_is_not_a_study_is_told_what_it_lacks(home, tmp_path):
+    (tmp_path / "half.py").write_text("question = 'x'\npresets = {}\n")
+    with pytest.raises(ValueError, match=r"half\.py is not a study: it lacks runs, report$"):
+        find_study(str(tmp_path / "half.py"))
+    with pytest.raises(ValueError, match=r"there is no study file nowhere\.py"):
+        find_study("nowhere.py")
+
+
+def test_importing_costs_no_torch_matplotlib_jinja_or_scipy():
+    modules = "dsgd.study, dsgd.results, dsgd.plots, dsgd.report, dsgd.statistics"
+    heavy = "{'torch', 'matplotlib', 'jinja2', 'scipy', 'networkx', 'ray'}"
+    program = f"import sys, {modules}; print(sorted({heavy} & sys.modules.keys()))"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -204,14 +204,14 @@ def _floats(values: Sequence[float | None]) -> list[float]:
 
 
 def _guide(axes: Axes, curve: Series, slope: float, label: str) -> None:
-    """A dotted line of the given power, named at its end, a factor below the curve so that it does not hide it."""
+    """A dotted line of the given power, named at its left end, a factor below the curve so that it does not hide it."""
     if not curve.x:
         return
     ends = (min(curve.x), max(curve.x))
     at, start = min(zip(curve.x, _floats(curve.y), strict=True))
     heights = [start / 2 * (end / at) ** slope for end in ends]
     axes.plot(ends, heights, linestyle=(0, (1, 2)), color=INK, alpha=0.7, linewidth=1.2)
-    axes.annotate(label, (ends[1], heights[1]), (5, -3), textcoords="offset points", alpha=0.8)
+    axes.annotate(label, (ends[0], heights[0]), (-5, -3), textcoords="offset points", ha="right", alpha=0.8)
 
 
 def _plain_log_ticks(axes: Axes) -> None:

@@ -94,6 +94,7 @@ def render_markdown(
     )
     parts = [f"# {plain(summary['study'])}", plain(summary["question"])]
     parts += [f"**{plain(line)}**" for line in headline(summary["claims"])]
+    parts += [plain(summary["answer"])] if summary.get("answer") else []
     parts += _markdown_table(claims)
     for table in tables:
         parts += _markdown_table(table)

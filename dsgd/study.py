@@ -39,12 +39,13 @@ MARK = "study.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What a study makes of its runs' histories."""
+    """What a study makes of its runs' histories; `answer` says in a few sentences what was found, from the numbers."""
 
     claims: Sequence[Claim]
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     notes: Sequence[str] = ()
+    answer: str = ""
 
 
 class Study(Protocol):
@@ -134,6 +135,7 @@ def _answer(study: Study, preset: str, settings: Any, kept: KeptRuns, began: flo
             "versions": results.versions(),
             "git": results.git_commit(),
             "question": study.question,
+            "answer": report.answer,
             "seeds": settings.seeds,
             **_cost(set(folders.values())),
             "seconds": time.perf_counter() - began,

@@ -52,10 +52,13 @@ RELAXATIONS = 60  # of the slowest graph mode, of which the first ten are not co
 
 @dataclass(frozen=True)
 class Settings:
-    """What a preset fixes. Seeds 0 to 9 were the pilot on which the criteria were set; verdicts use fresh ones."""
+    """What a preset fixes. Seeds 0 to 9 were the pilot on which the criteria were set; verdicts use fresh ones.
+
+    ReLU's slopes scatter most, with the kinks that happen to lie within reach: they get twice the seeds.
+    """
 
     seeds: int = 10
-    seed: int = 100
+    seed: int = 200
     data: DataSource = field(default_factory=Digits)
     smooth: tuple[Model, ...] = tuple(Mlp((32,), activation) for activation in ("tanh", "gelu", "softplus"))
     rough: Model = field(default_factory=lambda: Mlp((32,), "relu"))
@@ -81,13 +84,14 @@ presets = {
         seeds=2,
         smooth=(Mlp((16,), "tanh"),),
         rough=Mlp((16,), "relu"),
-        graphs=("ring", "complete"),
-        n=6,
-        steps=60,
+        graphs=("ring",),
+        n=4,
+        steps=40,
         probe_size=64,
         rough_probe_size=64,
         pairs=32,
-        lrs=(0.4, 0.2, 0.1),
+        lrs=(0.4, 0.2),
+        trajectory_n=4,
         trajectory_data=Digits(train_size=64),
         noise_seeds=1,
     ),
@@ -117,8 +121,8 @@ def runs(settings: Settings) -> dict[str, Run]:
     return {label: run for part in parts for label, run in part(settings)}
 
 
-def _seeds(settings: Settings) -> range:
-    return range(settings.seed, settings.seed + settings.seeds)
+def _seeds(settings: Settings, times: int = 1) -> range:
+    return range(settings.seed, settings.seed + times * settings.seeds)
 
 
 def _training(settings: Settings, seed: int, graph: str, model: Model, probe: Equivalence, **parts: Any) -> Run:
@@ -147,7 +151,7 @@ def _smooth(settings: Settings) -> Iterator[tuple[str, Run]]:
 
 def _rough(settings: Settings) -> Iterator[tuple[str, Run]]:
     """ReLU on as many examples as there are, at the largest rate: the more kinks lie within reach, the less noise."""
-    for seed in _seeds(settings):
+    for seed in _seeds(settings, times=2):
         probe = Equivalence(settings.rough_probe_size, settings.pairs)
         run = _training(settings, seed, settings.graphs[0], settings.rough, probe)
         yield f"rough {seed}", replace(run, learning_rate=settings.rates[-1])
@@ -219,8 +223,27 @@ def report(settings: Settings, histories: Histories) -> Report:
         *_consensus_claims(settings, histories, distances),
     )
     tables = (_natural_table(settings, histories), _spread_table(settings, histories), _distance_table(distances))
-    figures = (_snapshot_figure(settings, histories), _control_figure(settings, histories))
-    return Report(claims, tables, (*figures, _trajectory_figure(settings, histories)), settings.departures)
+    figures = tuple(f(settings, histories) for f in (_snapshot_figure, _control_figure, _trajectory_figure))
+    return Report(claims, tables, figures, settings.departures, _answer(settings, histories))
+
+
+def _answer(settings: Settings, histories: Histories) -> str:
+    """What was found, in words and measured numbers."""
+
+    def power(start: str, name: str) -> str:
+        values = _by_seed(settings, histories, start, name)
+        return f"{fmean(values):.2f}" if values else "an unmeasured power"
+
+    ends = [rows[-1:] for rows in _of(histories, "smooth")]
+    ratio, cosine = (median(_values(ends, f"equivalence_{name}")) for name in ("ratio", "cosine"))
+    return (
+        "As the replicas draw together, s times their distance from the mean, average-direction SAM's gradient nears "
+        f"SGD's with the power {power('smooth', 'equivalence_slope_correction')} of s, and D-SGD's nears "
+        f"average-direction SAM's with the power {power('smooth', 'equivalence_slope_residual')}. At the distance that "
+        f"the runs had of themselves, s = 1, the second gap is {ratio:.0%} of the first (cosine of the two corrections "
+        f"{cosine:.3f}; medians). With ReLU its power is {power('rough', 'equivalence_slope_residual')}, and "
+        f"{power('own', 'own_shards_slope_residual')} where each replica has data of its own."
+    )
 
 
 def _of(histories: Histories, start: str, seed: int | None = None) -> list[History]:
@@ -236,7 +259,7 @@ def _values(runs: list[History], name: str) -> list[float]:
 
 def _by_seed(settings: Settings, histories: Histories, start: str, name: str) -> tuple[float, ...]:
     """One value a seed: the mean over that seed's runs and snapshots."""
-    found = (_values(_of(histories, start, seed), name) for seed in _seeds(settings))
+    found = (_values(_of(histories, start, seed), name) for seed in _seeds(settings, times=2))
     return tuple(fmean(values) for values in found if values)
 
 
@@ -367,12 +390,13 @@ def _distance_table(distances: dict[tuple[str, str], tuple[float, tuple[float, .
 
 
 def _curves(runs: list[History], prefix: str, names: Mapping[str, str]) -> list[Series]:
-    """The median curve over runs of each quantity against the scale."""
+    """The median curve of each quantity against the scale, wherever more than half of the runs have a value."""
     series = []
     for quantity, label in names.items():
         curves = [rows[-1][f"{prefix}_curve_{quantity}"] for rows in runs]
         scales = runs[0][-1][f"{prefix}_scales"]
-        points = [(s, median(v)) for s, v in zip(scales, zip(*curves, strict=True), strict=True) if all(v)]
+        values = [[v for v in at_scale if v] for at_scale in zip(*curves, strict=True)]
+        points = [(s, median(v)) for s, v in zip(scales, values, strict=True) if 2 * len(v) > len(curves)]
         series.append(Series(label, [x for x, _ in points], [y for _, y in points]))
     return series
 
@@ -387,7 +411,7 @@ def _snapshot_figure(settings: Settings, histories: Histories) -> Figure:
         "scale s of the replicas' deviations",
         "norm of the difference",
         "Medians over all smooth runs' last snapshots. Left of the plotted points lies float64 rounding.",
-        guides=((2, "s^2"), (3, "s^3"), (4, "s^4")),
+        guides=((2, "s²"), (3, "s³"), (4, "s⁴")),
     )
 
 
@@ -401,7 +425,7 @@ def _control_figure(settings: Settings, histories: Histories) -> Figure:
         "scale s of the replicas' deviations",
         "norm of the difference",
         "ReLU by antithetic Monte Carlo; with replicas' own data the first-order term does not cancel.",
-        guides=((1, "s"), (3, "s^3")),
+        guides=((1, "s"), (1, "s"), (1, "s")),
     )
 
 
@@ -419,5 +443,5 @@ def _trajectory_figure(settings: Settings, histories: Histories) -> Figure:
         "learning rate",
         "distance of D-SGD's mean model",
         f"After lr * steps = {HORIZON:g} under the same noise. Median and range over seeds.",
-        guides=((2, "lr^2"), (3, "lr^3")),
+        guides=((2, "lr²"), (3, "lr³")),
     )

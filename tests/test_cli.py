@@ -359,7 +359,9 @@ SUMMARY = {
 
 
 def test_a_study_exits_0_whatever_its_verdicts(dsgd_command: Dsgd, monkeypatch: pytest.MonkeyPatch) -> None:
-    def conduct(name: str, preset: str, seed: int, out: None, *, device: str, workers: int, progress: Any) -> dict[str, Any]:
+    def conduct(
+        name: str, preset: str, seed: int, out: None, *, device: str, workers: int, progress: Any
+    ) -> dict[str, Any]:
         progress(0, 1, "first", None)
         progress(1, 1, "", 0.0)
         return SUMMARY

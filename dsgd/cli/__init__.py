@@ -86,8 +86,8 @@ def study(
         if device:
             check_backend(LocalBackend(device))
         with study_progress() as progress:
-            where = {"device": device or "auto", "workers": workers or default_workers(device or "auto")}
-            summary = conduct(name, preset, seed, out, **where, progress=progress)
+            where, side_by_side = device or "auto", workers or default_workers(device or "auto")
+            summary = conduct(name, preset, seed, out, device=where, workers=side_by_side, progress=progress)
     except (ValueError, FileExistsError, FileNotFoundError) as error:
         raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
     except KeyboardInterrupt:
@@ -231,4 +231,3 @@ def _warn_of_torch() -> None:
 
     if warning := torch_warning():
         printed.say(f"warning: {warning}")
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from dsgd.results import to_json
@@ -73,9 +74,11 @@ def of_run(summary: Mapping[str, Any]) -> str:
 
 
 def of_study(summary: Mapping[str, Any], folder: Path) -> str:
-    """The verdict on each claim, and where the report lies."""
-    rows = [(c["verdict"], c["kind"], c["name"], _interval(c), c["criterion"]) for c in summary["claims"]]
-    return "\n".join([*([columns(rows)] if rows else []), f"report: {folder / 'report.html'}"])
+    """The verdict on each claim, what was found in words, and where the report lies."""
+    rows = [(c["verdict"], c["kind"], c["name"], _interval(c)) for c in summary["claims"]]
+    answer = fill(summary["answer"], 100) if summary.get("answer") else ""
+    report = f"report: {folder / 'report.html'}"
+    return "\n\n".join(part for part in (columns(rows) if rows else "", answer, report) if part)
 
 
 def _interval(claim: Mapping[str, Any]) -> str:

@@ -96,7 +96,8 @@ def trained_into(
     except Exception as error:
         kept.fail(error, label=label, seconds=time.perf_counter() - began)
         return results.describe_error(error)
-    kept.finish(result.params, label=label, steps=run.steps, seconds=time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    kept.finish(result.params, label=label, steps=run.steps, seconds=seconds, data_sha256=result.data_sha256)
     return None
 
 

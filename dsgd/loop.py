@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: stacked parameters, leaves (n, ...), one row a measurement, and the seconds it took."""
+    """What a run leaves: stacked parameters, leaves (n, ...), one row a measurement, and the seconds it took.
+
+    `data_sha256` is the hash of the data set's own bytes.
+    """
 
     params: dict[str, Tensor]
     history: list[Values]
     seconds: float
+    data_sha256: str
 
 
 class Observer(Protocol):
@@ -84,6 +88,7 @@ class Simulation:
             for s in (data.train, data.test)
         )
         self.feed = Feed(self.network, self.train.x, self.train.y, mini_batches, communicator.rows)
+        self.data_sha256 = data.sha256
         self.twin_methods = {twin_name(gradient): gradient for gradient in run.twins}
         self.bytes_sent = 0
 
@@ -230,15 +235,16 @@ def simulate(run: Run, simulation: Simulation, observers: Iterable[Observer] = (
             for observer in observers:
                 observer.stepped(step + 1)
     params = dict(simulation.communicator.gather(world.ensemble.params))
-    return Result(params, history, time.perf_counter() - began)
+    return Result(params, history, time.perf_counter() - began, simulation.data_sha256)
 
 
 def measured(run: Run, simulation: Simulation, world: World, step: int) -> Values | None:
     """The row of metrics due after `step` steps, or None."""
     due = [metric for metric in run.metrics if _due(metric, step, run)]
+    if due or step == run.steps:
+        _check_finite(world, step)
     if not due:
         return None
-    _check_finite(world, step)
     snapshot = simulation.snapshot(world, step)
     row: Values = {"step": step, "lr": run.learning_rate.at(min(step, run.steps - 1), run.steps)}
     for metric in due:
@@ -252,6 +258,9 @@ def _due(metric: Metric, step: int, run: Run) -> bool:
 
 
 def _check_finite(world: World, step: int) -> None:
+    for name, twin in world.twins.items():
+        if not twin.params.matrix.isfinite().all():
+            raise FloatingPointError(f"the twin {name} is not finite after {step} steps; lower learning_rate.lr")
     finite = world.ensemble.params.matrix.isfinite().all(dim=1)
     if not finite.all():
         replicas = [j for j, ok in enumerate(finite.tolist()) if not ok]

@@ -96,6 +96,8 @@ def conduct(
     observers: Sequence[Observer] = (),
     progress: Progress = lambda done, total, label, seconds_left: None,
     workers: int = 1,
+    changes: Mapping[str, Any] | None = None,
+    words: Sequence[str] = (),
     train: Train | None = None,
     key: Callable[[Run], str] | None = None,
 ) -> dict[str, Any]:
@@ -103,22 +105,26 @@ def conduct(
 
     When a verdict is inconclusive the seeds are doubled, once. `progress` is told at the start and after each run how
     many are done, of how many, which was the last, and the seconds left (None: not known yet). `workers` processes
-    train side by side; with one, `observers` follow each run. ValueError or FileExistsError: refused before anything
+    train side by side; with one, `observers` follow each run. `changes` replace fields of the preset's settings, and
+    `words` say them as the command line does. ValueError or FileExistsError: refused before anything
     is written. StudyError: some runs failed; the others are done and kept, and a next call tries the failed ones again.
     """
     began = time.perf_counter()
     study = find_study(study) if isinstance(study, str) else study
     preset, settings = settings_of(study, preset, seed)
+    settings = replace(settings, **(changes or {}))
     folder = Path(out) if out is not None else Path("runs") / results.valid_name(f"study-{_name(study)}-{preset}")
     _refuse_foreign(folder, study)
     kept = KeptRuns(folder, device, tuple(observers), progress, train or _train, key or _key, workers)
-    summary = _answer(study, preset, settings, kept, began)
+    summary = _answer(study, preset, settings, kept, began, words)
     if any(claim["verdict"] == "inconclusive" for claim in summary["claims"]):
-        summary = _answer(study, preset, replace(settings, seeds=2 * settings.seeds), kept, began)
+        summary = _answer(study, preset, replace(settings, seeds=2 * settings.seeds), kept, began, words)
     return summary
 
 
-def _answer(study: Study, preset: str, settings: Any, kept: KeptRuns, began: float) -> dict[str, Any]:
+def _answer(
+    study: Study, preset: str, settings: Any, kept: KeptRuns, began: float, words: Sequence[str]
+) -> dict[str, Any]:
     """One round: the missing runs, the report on all of them, its three files; returns the summary."""
     runs = study.runs(settings)
     folders = kept.folders(runs)
@@ -130,7 +136,7 @@ def _answer(study: Study, preset: str, settings: Any, kept: KeptRuns, began: flo
             "study": _name(study),
             "preset": preset,
             "claims": [one.row() for one in judge(report.claims)],
-            "command": _command(study, preset, settings),
+            "command": _command(study, preset, settings, words),
             "seed": settings.seed,
             "versions": results.versions(),
             "git": results.git_commit(),
@@ -164,12 +170,12 @@ def _cost(folders: set[Path]) -> dict[str, Any]:
     return {"runs": len(folders), "run_seconds": seconds, "machine": machine}
 
 
-def _command(study: Study, preset: str, settings: Any) -> str:
+def _command(study: Study, preset: str, settings: Any, changes: Sequence[str]) -> str:
     """The line that repeats the study; a study from elsewhere is named by its file alone, never by a path."""
     path = Path(getattr(study, "__file__", None) or _name(study))
     own = path.suffix != ".py" or _files().get(path.stem) == path
     words = ["dsgd", "study", path.stem if own else path.name, "--preset", preset, "--seed", str(settings.seed)]
-    return shlex.join(words)
+    return shlex.join([*words, *changes])
 
 
 def _refuse_foreign(folder: Path, study: Study) -> None:

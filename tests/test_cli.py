@@ -359,22 +359,52 @@ SUMMARY = {
 
 
 def test_a_study_exits_0_whatever_its_verdicts(dsgd_command: Dsgd, monkeypatch: pytest.MonkeyPatch) -> None:
-    def conduct(
-        name: str, preset: str, seed: int, out: None, *, device: str, workers: int, progress: Any
-    ) -> dict[str, Any]:
+    def conduct(*_: Any, progress: Any, **__: Any) -> dict[str, Any]:
         progress(0, 1, "first", None)
         progress(1, 1, "", 0.0)
         return SUMMARY
 
     monkeypatch.setattr(study, "conduct", conduct)
-    status, out, err = dsgd_command("study", "sums", "--json")
+    status, out, err = dsgd_command("study", "equivalence", "--json")
     assert (status, json.loads(out)) == (0, SUMMARY)
     assert err.splitlines() == ["run 0/1  first", "run 1/1  0 s left"]
-    status, out, _ = dsgd_command("study", "sums")
+    status, out, _ = dsgd_command("study", "equivalence")
     assert out.splitlines() == [
-        "refuted  claim  it adds  2 [1.5, -]  2",
+        "refuted  claim  it adds  2 [1.5, -]",
+        "",
         "report: runs/study-sums-smoke/report.html",
     ]
+
+
+def test_settings_of_a_study_are_changed_by_name(dsgd_command: Dsgd, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def conduct(*_: Any, **how: Any) -> dict[str, Any]:
+        seen.update(how)
+        return SUMMARY
+
+    monkeypatch.setattr(study, "conduct", conduct)
+    words = ("n=9", "lrs=[0.1, 0.2]", "rough={name: mlp, widths: [4], activation: relu}", "data=digits")
+    assert dsgd_command("study", "equivalence", *words)[0] == 0
+    assert seen["words"] == list(words)
+    assert seen["changes"]["n"] == 9
+    assert seen["changes"]["lrs"] == (0.1, 0.2)
+    assert repr(seen["changes"]["rough"]) == "Mlp(widths=(4,), activation='relu')"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("m=9", r"m: unknown key; .*n"),
+        ("n=nine", "n: 'nine'"),
+        ("n", "'n': not an override"),
+        ("rough=gelu", "rough: 'gelu' is unknown"),
+    ],
+)
+def test_a_change_that_is_none_is_refused(dsgd_command: Dsgd, word: str, message: str) -> None:
+    status, out, err = dsgd_command("study", "equivalence", word)
+    assert (status, out) == (2, "")
+    assert re.search(message, err), err
 
 
 def test_a_study_whose_run_failed_exits_1(dsgd_command: Dsgd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +412,7 @@ def test_a_study_whose_run_failed_exits_1(dsgd_command: Dsgd, monkeypatch: pytes
         raise study.StudyError("run 'ring' failed")
 
     monkeypatch.setattr(study, "conduct", conduct)
-    assert dsgd_command("study", "sums")[::2] == (1, "failed: run 'ring' failed\n")
+    assert dsgd_command("study", "equivalence")[::2] == (1, "failed: run 'ring' failed\n")
 
 
 def test_the_doctor_reports_and_changes_nothing(dsgd_command: Dsgd, tmp_path: Path) -> None:

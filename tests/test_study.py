@@ -44,7 +44,7 @@ class Trainer:
             observer.measured({"step": 0, "value": run.seed % 2, "missing": math.nan})
         if run.seed in self.fails:
             raise self.fails[run.seed]
-        return SimpleNamespace(params={"w": torch.ones(4, 3)})
+        return SimpleNamespace(params={"w": torch.ones(4, 3)}, data_sha256="0" * 64)
 
 
 def a_study(low=-10.0, high=10.0):

@@ -63,6 +63,9 @@ def run(
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `dsgd studies`, or a .py file.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[setting=value]...", help="Changes to the preset's settings.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="How much to compute.")] = None,
     seed: Annotated[int | None, typer.Option(help="The first seed.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder; finished runs in it are reused.")] = None,
@@ -76,18 +79,29 @@ def study(
     """
     from dsgd.backends.local import LocalBackend
     from dsgd.cli.progress import study_progress
-    from dsgd.config import ConfigError
+    from dsgd.config import ConfigError, changes
     from dsgd.config.checks import check_backend
     from dsgd.kept_runs import default_workers
-    from dsgd.study import conduct
+    from dsgd.study import conduct, find_study, settings_of
 
     _warn_of_torch()
     try:
         if device:
             check_backend(LocalBackend(device))
         with study_progress() as progress:
+            asked = find_study(name)
             where, side_by_side = device or "auto", workers or default_workers(device or "auto")
-            summary = conduct(name, preset, seed, out, device=where, workers=side_by_side, progress=progress)
+            summary = conduct(
+                asked,
+                preset,
+                seed,
+                out,
+                device=where,
+                workers=side_by_side,
+                changes=changes(settings_of(asked, preset, seed)[1], words or []),
+                words=words or [],
+                progress=progress,
+            )
     except (ValueError, FileExistsError, FileNotFoundError) as error:
         raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
     except KeyboardInterrupt:

@@ -50,7 +50,8 @@ def record(config: Config, path: Path, *observers: Observer) -> tuple[dict[str, 
     except (Exception, KeyboardInterrupt) as error:
         facts = tally.facts(config.run.n, time.perf_counter() - tally.began)
         return folder.fail(error, **facts, metrics=tally.row), error
-    return folder.finish(result.params, **tally.facts(config.run.n, result.seconds)), None
+    facts = tally.facts(config.run.n, result.seconds)
+    return folder.finish(result.params, **facts, data_sha256=result.data_sha256), None
 
 
 def new_folder(out: Path | None, name: str) -> Path:

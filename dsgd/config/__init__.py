@@ -6,7 +6,7 @@ Strings become objects here and nowhere else, by tables of names: a configuratio
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +27,7 @@ from dsgd.yaml_values import dotted, read_file
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Config", "ConfigError", "load", "load_config", "parse", "read", "resolved"]
+__all__ = ["Config", "ConfigError", "changes", "load", "load_config", "parse", "read", "resolved"]
 
 BESIDE_RUN = ("name", "backend")  # keys of a configuration that say nothing of the result
 
@@ -83,6 +83,17 @@ def resolved(config: Config) -> dict[str, Any]:
     backend: Any = config.backend
     name = next(name for name, kind in BACKENDS.items() if type(backend) is kind)
     return {"name": config.name, **config.run.describe(), "backend": {"name": name, **asdict(backend)}}
+
+
+def changes(settings: Any, overrides: Sequence[str]) -> dict[str, Any]:
+    """The fields of a study's settings that `a=b` overrides change, read by their types; ConfigError as for a run."""
+    given, problems = with_overrides({}, overrides)
+    names = [f.name for f in fields(settings)]
+    untouched = [name for name in names if name not in given]
+    values, more = attempted(knob_readers(type(settings), given, "", {}, untouched, names))
+    if problems or more:
+        raise ConfigError(*problems, *more)
+    return values
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -172,6 +172,7 @@ def measure(probe: Probe, smooth: bool) -> dict[str, Any]:
     curves: Curves = {name: [row[name] for row in rows] for name in QUANTITIES}
     clear = _above_floor(curves, _floors(probe, at(probe, ROUNDING_SCALE)))
     cosine = clear["one_minus_cosine"][0]
+    first = 0 if smooth else 1  # shot noise is fitted at s <= 1/16, and s = 1 is no neighbour of those scales
     return {
         "correction": rows[0]["correction"],
         "residual": rows[0]["residual"],
@@ -180,7 +181,7 @@ def measure(probe: Probe, smooth: bool) -> dict[str, Any]:
         "symmetrised_residual": rows[0]["symmetrised"],
         "half_trace_h_xi": probe.half_trace_h_xi,
         "trace_xi": float(cloud(probe.rows).trace),
-        "slopes": {name: _slope(scales, clear[name]) for name in QUANTITIES},
+        "slopes": {name: _slope(scales[first:], clear[name][first:]) for name in QUANTITIES},
         "estimator": _estimator(len(probe.axes), smooth),
         "rank": len(probe.axes),
         "scales": list(scales),

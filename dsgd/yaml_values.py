@@ -56,7 +56,7 @@ def read_text(text: str, name: str, prefix: str = "") -> Any:
 def to_text(value: Any) -> str:
     """YAML that `read_text` reads back to an equal value."""
     text: str = yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=False, default_flow_style=None, width=120
     )
     return text
 

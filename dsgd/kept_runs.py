@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from os import cpu_count
@@ -79,6 +80,8 @@ class KeptRuns:
             }
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
+        except BrokenProcessPool:
+            raise StudyError("a worker ended abruptly, likely out of memory; try --workers 1") from None
         finally:
             pool.shutdown(cancel_futures=True)
 

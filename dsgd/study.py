@@ -113,6 +113,8 @@ def conduct(
     study = find_study(study) if isinstance(study, str) else study
     preset, settings = settings_of(study, preset, seed)
     settings = replace(settings, **(changes or {}))
+    if settings.seeds < 1:
+        raise ValueError(f"seeds: {settings.seeds}; it must be at least 1")
     folder = Path(out) if out is not None else Path("runs") / results.valid_name(f"study-{_name(study)}-{preset}")
     _refuse_foreign(folder, study)
     kept = KeptRuns(folder, device, tuple(observers), progress, train or _train, key or _key, workers)

@@ -73,7 +73,6 @@ class Settings:
     lrs: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05, 0.025)
     trajectory_n: int = 8
     trajectory_data: DataSource = field(default_factory=lambda: Digits(train_size=512))
-    noise_seeds: int = 5
     departures: tuple[str, ...] = ()
 
 
@@ -93,7 +92,6 @@ presets = {
         lrs=(0.4, 0.2),
         trajectory_n=4,
         trajectory_data=Digits(train_size=64),
-        noise_seeds=1,
     ),
     "standard": Settings(),
     "paper": Settings(
@@ -195,7 +193,7 @@ def _noise_only(settings: Settings) -> Iterator[tuple[str, Run]]:
         topology = Topology(graph, settings.n)
         relaxation = 1 / topologies.spectral_gap(topology.matrix())
         for order in ORDERS:
-            for seed in _seeds(settings)[: settings.noise_seeds]:
+            for seed in _seeds(settings)[: max(1, settings.seeds // 2)]:
                 yield (
                     f"noise {graph} {order} {seed}",
                     Run(

@@ -4,6 +4,7 @@ Exit status: 0 done (whatever a study's verdicts), 1 a run failed, 2 bad usage, 
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -219,7 +220,7 @@ def _told(error: BaseException) -> tuple[int, Sequence[str]]:
 def _config_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, Sequence[str]]:
     """The file that comes first, unless the first argument is an override."""
     first, *rest = arguments
-    return (None, arguments) if "=" in first and not Path(first).is_file() else (Path(first), rest)
+    return (None, arguments) if re.match(r"[\w.]+=", first) else (Path(first), rest)
 
 
 def _train(config: Any, out: Path | None, as_json: bool) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dsgd.config import ConfigError, read
+from dsgd.config import ConfigError, content_of, read
 from dsgd.loop import start_network
 from dsgd.metrics import Equivalence, Snapshot, Split
 from dsgd.snapshots import read_snapshot, snapshot_path
-from dsgd.yaml_values import read_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +25,7 @@ def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict
     from dsgd.metrics.instrument import measure
 
     try:
-        run = read(read_file(folder / "config.yaml")).run
+        run = read(content_of(folder / "config.yaml")).run
         snapshot = _snapshot(run, folder, step)
         metric = Equivalence(probe_size=probe_size)
     except ConfigError:

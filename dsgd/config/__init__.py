@@ -27,7 +27,7 @@ from dsgd.yaml_values import dotted, read_file
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Config", "ConfigError", "changes", "load", "load_config", "parse", "read", "resolved"]
+__all__ = ["Config", "ConfigError", "changes", "content_of", "load", "load_config", "parse", "read", "resolved"]
 
 BESIDE_RUN = ("name", "backend")  # keys of a configuration that say nothing of the result
 
@@ -48,7 +48,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Run:
 
 def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a file, or in the overrides alone, checked also against its graph, data and files."""
-    given = {} if path is None else _content(Path(path))
+    given = {} if path is None else content_of(Path(path))
     given, problems = with_overrides(given, overrides)
     stem = None if path is None else Path(path).stem
     values, more = attempted({"config": lambda: read(given, stem)})
@@ -96,7 +96,7 @@ def changes(settings: Any, overrides: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _content(path: Path) -> dict[str, Any]:
+def content_of(path: Path) -> dict[str, Any]:
     """The mapping in a file."""
     try:
         content = read_file(path)

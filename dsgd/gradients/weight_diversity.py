@@ -103,8 +103,8 @@ class Stationary:
 @lru_cache
 def _stationary_consensus(graph: str, n: int, weights: str, order: Order) -> float:
     s = topologies.stationary_consensus(topologies.Topology(graph, n, weights).matrix(), order)
-    if s is None:
-        raise ValueError(f"S(P) of {graph} with n = {n} is not available; choose a smaller n")
+    if not math.isfinite(s):
+        raise ValueError(f"S(P) of {graph} with n = {n} is infinite; take a connected graph")
     return s
 
 

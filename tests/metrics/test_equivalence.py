@@ -58,7 +58,7 @@ def test_cubic_d_sgd_is_average_direction_sam_and_not_sgd() -> None:
 
 def test_quartic_the_symmetrised_replicas_are_exact_and_the_replicas_are_not() -> None:
     found = dsgd.probe(polynomial(1, 2, 3, 4), ensemble(8))
-    assert found["symmetrised_residual"] < 1e-11
+    assert found["symmetrised_residual"] < 1e-12 * max(1, found["correction"])
     assert found["residual"] > 1e-3
 
 

@@ -8,7 +8,7 @@ Measured   On snapshots of real D-SGD runs, all deviations from the mean are sca
            SGD under the same noise drift apart as lr^2 and lr^3 or faster. Tr Xi follows lr^2 sigma^2 S(P).
 Controls   A ReLU network and replicas with different data violate the theorem's assumptions and must fail its orders.
 Expect     All supported; at the natural scale s = 1 the residual is a tenth of the correction at lr 0.1, half at 0.3.
-Takes      smoke 8 seconds, standard 3 minutes on 2 cores, paper a day on a GPU.
+Takes      smoke 8 seconds, standard 3 minutes on 2 cores; paper is for a GPU and was not yet timed.
 """
 
 from __future__ import annotations

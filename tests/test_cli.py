@@ -398,6 +398,7 @@ def test_settings_of_a_study_are_changed_by_name(dsgd_command: Dsgd, monkeypatch
         ("m=9", r"m: unknown key; .*n"),
         ("n=nine", "n: 'nine'"),
         ("n", "'n': not an override"),
+        ("seeds=0", "seeds: 0; it must be at least 1"),
         ("rough=gelu", "rough: 'gelu' is unknown"),
     ],
 )

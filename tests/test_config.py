@@ -311,7 +311,8 @@ def test_strings_that_look_like_something_else_stay_strings(text: str) -> None:
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(ValueError):
-        read_text(text, "x")
+        value = read_text(text, "x")
+        assert read_text(to_text(value), "x") == value
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,13 @@ def test_divergence_is_named(small: Make) -> None:
         dsgd.train(run)
 
 
+def test_divergence_is_named_though_nothing_is_measured(small: Make) -> None:
+    from dsgd.learning_rates import Constant
+
+    with pytest.raises(FloatingPointError, match="not finite after 20 steps"):
+        dsgd.train(small(learning_rate=Constant(1e100), model=Mlp((8,), "relu"), metrics=()))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

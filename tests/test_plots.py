@@ -101,7 +101,8 @@ def test_a_legend_names_all_curves_when_there_are_several(count):
 
 
 def test_missing_values_leave_gaps_in_lines():
-    plots.lines("Loss", [Series("a", X, [1.0, None, math.nan, 2.0])])
+    drawn = plots.lines("Loss", [Series("a", X, [1.0, None, math.nan, 2.0])])
+    assert "nan" not in drawn.svg.lower()
 
 
 @pytest.mark.parametrize(
@@ -140,8 +141,8 @@ def test_neighbours_on_a_grid_are_drawn_side_by_side():
 
 
 def test_one_node_and_a_self_loop_can_be_drawn():
-    plots.draw_graph(nx.empty_graph(1), "alone", kind="ring")
-    plots.draw_graph(nx.Graph([(0, 0), (0, 1)]), "loop", kind="ring")
+    for graph in (nx.empty_graph(1), nx.Graph([(0, 0), (0, 1)])):
+        assert "<path" in plots.draw_graph(graph, "drawn", kind="ring").svg
 
 
 def test_too_many_nodes_are_refused():

@@ -125,6 +125,20 @@ def test_kinks_break_the_orders() -> None:
     assert found["slopes"]["residual"] < 2
 
 
+def test_a_sampled_slope_is_never_fitted_across_the_gap_to_the_natural_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four of the five small scales are no slope, though s = 1 would make a fifth."""
+    from dsgd.metrics import instrument
+
+    def at(probe: instrument.Probe, s: float) -> dict[str, float | None]:
+        value = None if s == 2.0**-8 else s
+        return dict.fromkeys(instrument.QUANTITIES, value)
+
+    monkeypatch.setattr(instrument, "by_monte_carlo", at)
+    found = dsgd.probe(polynomial(2, 3), ensemble(5), smooth=False)
+    assert found["curves"]["residual"][-1] is None
+    assert set(found["slopes"].values()) == {None}
+
+
 def test_own_losses_bring_a_first_order_term() -> None:
     losses = [polynomial(1, 2, 3) for _ in range(6)]
 

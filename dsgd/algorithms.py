@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from dsgd.state import State
 from dsgd.trees import Params
+
+
+class Mix(Protocol):
+    def __call__(self, p: Params, plus: Params | None = None) -> Params: ...
 
 
 @dataclass(frozen=True)
 class Step:
     """The moves of one step. `estimate` and `update` also return the state with its memories moved on.
 
-    `mix` applies this step's W_t to the replicas, `average` replaces every replica's value by the mean over all.
+    `mix(p)` is W_t p over the replicas, `mix(p, u)` W_t p + u in one pass, `average(p)` every replica's value replaced
+    by the mean over all.
     """
 
     estimate: Callable[[State], tuple[State, Params]]
     update: Callable[[State, Params], tuple[State, Params]]
-    mix: Callable[[Params], Params]
+    mix: Mix
     average: Callable[[Params], Params]
 
 
@@ -32,7 +38,7 @@ def consensus(state: State, step: Step) -> State:
     """
     state, grads = step.estimate(state)
     state, update = step.update(state, grads)
-    return state.at(step.mix(state.params) + update)
+    return state.at(step.mix(state.params, update))
 
 
 def adapt_then_combine(state: State, step: Step) -> State:

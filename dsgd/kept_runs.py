@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from dsgd import results
 
 if TYPE_CHECKING:
-    from dsgd.loop import Observer, Result
+    from dsgd.backends import Backend
+    from dsgd.loop import Observer
     from dsgd.run import Run
 
 Progress = Callable[[int, int, str, float | None], None]
-Train = Callable[..., "Result"]
 Missing = Mapping[str, tuple["Run", Path]]
 
 RUNS_A_WORKER = 16  # with fewer, starting a process costs more than it saves
@@ -35,10 +35,9 @@ class KeptRuns:
     """Where a study's runs are kept, and how the missing ones are trained."""
 
     folder: Path
-    device: str
+    backend: Backend
     observers: tuple[Observer, ...]
     progress: Progress
-    train: Train
     key: Callable[[Run], str]
     workers: int = 1
 
@@ -67,7 +66,7 @@ class KeptRuns:
 
     def _in_turn(self, missing: Missing) -> Iterator[tuple[str, str | None]]:
         for label, (run, folder) in missing.items():
-            yield label, trained_into(folder, label, run, self.device, self.train, self.observers)
+            yield label, trained_into(folder, label, run, self.backend, self.observers)
 
     def _side_by_side(self, missing: Missing, workers: int) -> Iterator[tuple[str, str | None]]:
         """Each process trains one run at a time with its share of the cores; observers are not told of steps."""
@@ -75,7 +74,7 @@ class KeptRuns:
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (threads,))
         try:
             waiting = {
-                pool.submit(trained_into, folder, label, run, self.device, self.train): label
+                pool.submit(trained_into, folder, label, run, self.backend): label
                 for label, (run, folder) in missing.items()
             }
             for done in as_completed(waiting):
@@ -87,15 +86,15 @@ class KeptRuns:
 
 
 def trained_into(
-    folder: Path, label: str, run: Run, device: str, train: Train, observers: tuple[Observer, ...] = ()
+    folder: Path, label: str, run: Run, backend: Backend, observers: tuple[Observer, ...] = ()
 ) -> str | None:
     """The error with which the run failed, in words, if it did. What an interrupted or failed call left is replaced."""
     if folder.exists():
         shutil.rmtree(folder)
-    kept = results.RunFolder.create(folder, run.describe(), device=device)
+    kept = results.RunFolder.create(folder, run.describe(), device=getattr(backend, "device", "auto"))
     began = time.perf_counter()
     try:
-        result = train(run, device=device, observers=(kept, *observers))
+        result = backend.train(run, (kept, *observers))
     except Exception as error:
         kept.fail(error, label=label, seconds=time.perf_counter() - began)
         return results.describe_error(error)
@@ -104,12 +103,10 @@ def trained_into(
     return None
 
 
-def default_workers(device: str) -> int:
-    """One process a core where runs are computed on the CPU; one in all where they share a GPU."""
-    import torch
-
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return 1 if on_gpu else cpu_count() or 1
+def default_workers(backend: Backend) -> int:
+    """One process a core where runs are computed on this machine's CPU; one in all where they share a GPU."""
+    on_cpu = hasattr(backend, "torch_device") and backend.torch_device().type == "cpu"
+    return cpu_count() or 1 if on_cpu else 1
 
 
 def _limit_threads(threads: int) -> None:

@@ -50,10 +50,15 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class World:
-    """The ensemble and, beside it, its twins: single models of one row each."""
+    """All that a run carries on after `step` steps: the ensemble, its twins (one row each), and the bytes sent so far.
 
+    The rows are those held here; with the others' rows it is what a run can be continued from.
+    """
+
+    step: int
     ensemble: State
     twins: Mapping[str, State] = field(default_factory=dict)
+    bytes_sent: int = 0
 
 
 def check(run: Run) -> tuple[DataSet, Sampler]:
@@ -90,7 +95,6 @@ class Simulation:
         self.feed = Feed(self.network, self.train.x, self.train.y, mini_batches, communicator.rows)
         self.data_sha256 = data.sha256
         self.twin_methods = {twin_name(gradient): gradient for gradient in run.twins}
-        self.bytes_sent = 0
 
     @property
     def multiplications(self) -> int:
@@ -105,47 +109,51 @@ class Simulation:
         row = torch.cat(leaves)[None]
         ensemble = self._state(row.repeat(len(self.communicator.rows), 1), self.run.gradient)
         twins = {name: self._state(row.clone(), method) for name, method in self.twin_methods.items()}
-        return World(ensemble, twins)
+        return World(0, ensemble, twins)
 
     def _state(self, matrix: Tensor, gradient: Gradient) -> State:
         p = Params(matrix, self.network.layout)
         return State(p, memory={"gradient": gradient.init(p), "optimizer": self.run.optimizer.init(p)})
 
-    def advance(self, world: World, step: int) -> World:
+    def advance(self, world: World) -> World:
         """One step of the ensemble, and of each twin on the same batches and noise.
 
         A twin sees the covariance of the replicas where they took their gradients.
         """
-        at = When(step, self.run.learning_rate.at(step, self.run.steps))
-        w = self.run.schedule(step)
+        step, run = world.step, self.run
+        at = When(step, run.learning_rate.at(step, run.steps))
+        w = run.schedule(step)
         objective = self.objective(step)
         seen: list[Params] = []
 
         def estimate(state: State) -> tuple[State, Params]:
             seen.append(state.params)
-            return self._estimate(self.run.gradient, objective, self._noise(step, state.params), at, state)
+            return _estimate(run.gradient, objective, self._noise(step, state.params), at, state)
 
-        algorithm = ALGORITHMS[self.run.algorithm]
-        ensemble = algorithm(world.ensemble, Step(estimate, self._update(at), self._mix(w), self._average))
-        self.bytes_sent += self._transfers(w) * self.network.layout.d * self.dtype.itemsize
+        def mix(p: Params, plus: Params | None = None) -> Params:
+            return self.communicator.mix(p, w, plus)
+
+        ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self._update(at), mix, self._average))
         twins = self._advance_twins(world.twins, objective, seen[0], at)
-        return World(ensemble, twins)
+        sent = self._transfers(w) * self.network.layout.d * self.dtype.itemsize
+        return World(step + 1, ensemble, twins, world.bytes_sent + sent)
 
     def _advance_twins(
         self, twins: Mapping[str, State], objective: Objective, replicas: Params, at: When
     ) -> dict[str, State]:
         if not twins:
             return {}
-        joint = objective.joint()
-        noise = replace(self._noise(at.step, replicas), rows=(0,))
+        joint, noise = objective.joint(), self._noise(at.step, replicas)
 
-        def moved(state: State, method: Gradient) -> State:
+        def moved(name: str, state: State) -> State:
+            own = replace(noise, rows=(0,), path=(name,))
+
             def estimate(state: State) -> tuple[State, Params]:
-                return self._estimate(method, joint, noise, at, state)
+                return _estimate(self.twin_methods[name], joint, own, at, state)
 
-            return centralized(state, Step(estimate, self._update(at), lambda p: p, lambda p: p))
+            return centralized(state, Step(estimate, self._update(at), _unmixed, self._average_of_one))
 
-        return {name: moved(state, self.twin_methods[name]) for name, state in twins.items()}
+        return {name: moved(name, state) for name, state in twins.items()}
 
     def objective(self, step: int) -> Objective:
         """The replicas' losses on this step's mini-batches, with this step's additive noise if the run asks for it."""
@@ -157,13 +165,13 @@ class Simulation:
         noise = normal_rows(like, self.run.seed, rows, "gradient_noise", step)
         return Tilted(batch, noise * (self.run.gradient_noise / d**0.5))
 
-    def snapshot(self, world: World, step: int) -> Snapshot:
+    def snapshot(self, world: World) -> Snapshot:
         """All n replicas and the twins, with what metrics need to judge them."""
         import torch
 
         shards = self.feed.sampler.shards
         return Snapshot(
-            step,
+            world.step,
             self.communicator.gather(world.ensemble.params),
             self.network,
             self.train,
@@ -174,13 +182,6 @@ class Simulation:
             None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
         )
 
-    def _estimate(
-        self, method: Gradient, objective: Objective, noise: Noise, at: When, state: State
-    ) -> tuple[State, Params]:
-        found = method.estimate(objective, state.params, state.buffers, noise, state.memory["gradient"], at)
-        state = replace(state, buffers=found.buffers, loss=found.loss).remember("gradient", found.memory)
-        return state, found.grads
-
     def _update(self, at: When) -> Callable[[State, Params], tuple[State, Params]]:
         def update(state: State, grads: Params) -> tuple[State, Params]:
             change, memory = self.run.optimizer.update(grads, state.memory["optimizer"], state.params, at.lr)
@@ -188,11 +189,13 @@ class Simulation:
 
         return update
 
-    def _mix(self, w: topologies.MixingMatrix) -> Callable[[Params], Params]:
-        return lambda p: self.communicator.mix(p, w)
-
     def _average(self, p: Params) -> Params:
         return self.communicator.mix(p, topologies.Mean(self.run.n))
+
+    def _average_of_one(self, p: Params) -> Params:
+        """The mean over all replicas of a single row that stands for those held here."""
+        held = len(self.communicator.rows)
+        return p if held == self.run.n else self._average(p.like(p.matrix.expand(held, -1))).row(0)
 
     def _noise(self, step: int, replicas: Params) -> Noise:
         @cache
@@ -216,40 +219,50 @@ def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.dev
     return network(module.to(device, dtype), data.criterion)
 
 
-def simulate(run: Run, simulation: Simulation, observers: Iterable[Observer] = ()) -> Result:
-    """Takes all steps and measures on the way; FloatingPointError once a replica is not finite."""
+def simulate(simulation: Simulation, observers: Iterable[Observer] = (), world: World | None = None) -> Result:
+    """Takes all steps, from the start or from `world`, and measures on the way.
+
+    FloatingPointError once a replica is not finite. What was due at the step of a `world` given is not due again.
+    """
     observers, history = tuple(observers), []
     began = time.perf_counter()
-    world = simulation.start()
-    for step in range(run.steps + 1):
-        row = measured(run, simulation, world, step)
+
+    def look(world: World) -> None:
+        row = measured(simulation, world)
         if row is not None:
             history.append(row)
             for observer in observers:
                 observer.measured(row)
-        if run.snapshot_every and step % run.snapshot_every == 0:
+        every = simulation.run.snapshot_every
+        if every and world.step % every == 0:
             for observer in observers:
-                observer.snapshotted(step, simulation.communicator.gather(world.ensemble.params))
-        if step < run.steps:
-            world = simulation.advance(world, step)
-            for observer in observers:
-                observer.stepped(step + 1)
+                observer.snapshotted(world.step, simulation.communicator.gather(world.ensemble.params))
+
+    if world is None:
+        world = simulation.start()
+        look(world)
+    while world.step < simulation.run.steps:
+        world = simulation.advance(world)
+        for observer in observers:
+            observer.stepped(world.step)
+        look(world)
     params = dict(simulation.communicator.gather(world.ensemble.params))
     return Result(params, history, time.perf_counter() - began, simulation.data_sha256)
 
 
-def measured(run: Run, simulation: Simulation, world: World, step: int) -> Values | None:
-    """The row of metrics due after `step` steps, or None."""
+def measured(simulation: Simulation, world: World) -> Values | None:
+    """The row of metrics due after the world's steps, or None."""
+    run, step = simulation.run, world.step
     due = [metric for metric in run.metrics if _due(metric, step, run)]
     if due or step == run.steps:
-        _check_finite(world, step)
+        _check_finite(world, simulation.communicator.rows)
     if not due:
         return None
-    snapshot = simulation.snapshot(world, step)
+    snapshot = simulation.snapshot(world)
     row: Values = {"step": step, "lr": run.learning_rate.at(min(step, run.steps - 1), run.steps)}
     for metric in due:
         row |= metric(snapshot)
-    return row | {"bytes_sent": simulation.bytes_sent}
+    return row | {"bytes_sent": world.bytes_sent}
 
 
 def _due(metric: Metric, step: int, run: Run) -> bool:
@@ -257,14 +270,23 @@ def _due(metric: Metric, step: int, run: Run) -> bool:
     return step == run.steps or (every > 0 and step % every == 0)
 
 
-def _check_finite(world: World, step: int) -> None:
+def _check_finite(world: World, rows: tuple[int, ...]) -> None:
     for name, twin in world.twins.items():
         if not twin.params.matrix.isfinite().all():
-            raise FloatingPointError(f"the twin {name} is not finite after {step} steps; lower learning_rate.lr")
+            raise FloatingPointError(f"the twin {name} is not finite after {world.step} steps; lower learning_rate.lr")
     finite = world.ensemble.params.matrix.isfinite().all(dim=1)
     if not finite.all():
-        replicas = [j for j, ok in enumerate(finite.tolist()) if not ok]
+        replicas = [j for j, ok in zip(rows, finite.tolist(), strict=True) if not ok]
         raise FloatingPointError(
-            f"{len(replicas)} of {len(finite)} replicas are not finite after {step} steps, "
+            f"{len(replicas)} of {len(rows)} replicas are not finite after {world.step} steps, "
             f"the first is replica {replicas[0]}; lower learning_rate.lr"
         )
+
+
+def _estimate(method: Gradient, objective: Objective, noise: Noise, at: When, state: State) -> tuple[State, Params]:
+    found = method.estimate(objective, state.params, state.buffers, noise, state.memory["gradient"], at)
+    return replace(state, buffers=found.buffers).remember("gradient", found.memory), found.grads
+
+
+def _unmixed(p: Params, plus: Params | None = None) -> Params:
+    return p if plus is None else p + plus

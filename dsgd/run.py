@@ -64,8 +64,9 @@ class Run:
         for name, least in (("local_steps", 1), ("steps", 1), ("seed", 0), ("measure_every", 1), ("snapshot_every", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < 1):
-            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1, or {FULL}")
+        least = getattr(self.gradient, "least_batch_size", 1)
+        if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < least):
+            raise ValueError(f"batch_size is {self.batch_size}; it must be at least {least}, or {FULL}")
         if not self.gradient_noise >= 0:
             raise ValueError(f"gradient_noise is {self.gradient_noise}; it must be at least 0")
         if self.algorithm == "centralized" and self.local_steps > 1:

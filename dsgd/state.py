@@ -27,13 +27,11 @@ class State:
     """Parameters (rows, d), normalisation buffers, and the memory of each part; every tensor has a leading axis rows.
 
     `memory` is keyed by the part that owns it: "gradient", "optimizer", "algorithm".
-    `loss` holds each replica's mini-batch loss at the last step, shape (rows,), or None before the first.
     """
 
     params: Params
     buffers: Memory = field(default_factory=dict)
     memory: Mapping[str, Memory] = field(default_factory=dict)
-    loss: Tensor | None = None
 
     def at(self, params: Params) -> State:
         """The same state at other parameters."""

@@ -11,7 +11,8 @@ import importlib.util
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from dsgd import results
 from dsgd.atomic import write_atomically
 from dsgd.figures import Figure
-from dsgd.kept_runs import KeptRuns, Progress, StudyError, Train
+from dsgd.kept_runs import KeptRuns, Progress, StudyError
 from dsgd.report import Table, render_html, render_markdown
 from dsgd.statistics import Claim, Judged, judge
 
 if TYPE_CHECKING:
-    from dsgd.loop import Observer, Result
+    from dsgd.backends import Backend
+    from dsgd.loop import Observer
     from dsgd.run import Run
 
 __all__ = ["Claim", "Figure", "Judged", "Report", "Study", "StudyError", "Table", "conduct", "find_study", "judge"]
@@ -92,23 +94,26 @@ def conduct(
     seed: int | None = None,
     out: str | Path | None = None,
     *,
-    device: str = "auto",
+    backend: Backend | None = None,
     observers: Sequence[Observer] = (),
     progress: Progress = lambda done, total, label, seconds_left: None,
     workers: int = 1,
     changes: Mapping[str, Any] | None = None,
     words: Sequence[str] = (),
-    train: Train | None = None,
     key: Callable[[Run], str] | None = None,
 ) -> dict[str, Any]:
     """Run what is missing, judge the claims, write report.html, report.md and summary.json; returns the summary.
 
-    When a verdict is inconclusive the seeds are doubled, once. `progress` is told at the start and after each run how
-    many are done, of how many, which was the last, and the seconds left (None: not known yet). `workers` processes
-    train side by side; with one, `observers` follow each run. `changes` replace fields of the preset's settings, and
-    `words` say them as the command line does. ValueError or FileExistsError: refused before anything
-    is written. StudyError: some runs failed; the others are done and kept, and a next call tries the failed ones again.
+    `backend` computes the runs, by default this machine. When a verdict is inconclusive the seeds are doubled, once.
+    `progress` is told at the start and after each run how many are done, of how many, which was the last, and the
+    seconds left (None: not known yet). `workers` processes train side by side; with one, `observers` follow each run.
+    `changes` replace fields of the preset's settings, and `words` say them as the command line does.
+
+    ValueError or FileExistsError: refused before anything is written. StudyError: some runs failed (the others are
+    done and kept, and a next call tries the failed ones again), or the report cannot be made.
     """
+    from dsgd.backends import LocalBackend
+
     began = time.perf_counter()
     study = find_study(study) if isinstance(study, str) else study
     preset, settings = settings_of(study, preset, seed)
@@ -117,7 +122,7 @@ def conduct(
         raise ValueError(f"seeds: {settings.seeds}; it must be at least 1")
     folder = Path(out) if out is not None else Path("runs") / results.valid_name(f"study-{_name(study)}-{preset}")
     _refuse_foreign(folder, study)
-    kept = KeptRuns(folder, device, tuple(observers), progress, train or _train, key or _key, workers)
+    kept = KeptRuns(folder, backend or LocalBackend(), tuple(observers), progress, key or _key, workers)
     summary = _answer(study, preset, settings, kept, began, words)
     if any(claim["verdict"] == "inconclusive" for claim in summary["claims"]):
         summary = _answer(study, preset, replace(settings, seeds=2 * settings.seeds), kept, began, words)
@@ -132,7 +137,21 @@ def _answer(
     folders = kept.folders(runs)
     _mark(kept.folder, study)
     kept.train_missing(runs, folders)
-    report = _reported(study, settings, {label: results.read_history(folder) for label, folder in folders.items()})
+    with _reporting(study):
+        return _written(study, preset, settings, kept.folder, folders, began, words)
+
+
+def _written(
+    study: Study,
+    preset: str,
+    settings: Any,
+    folder: Path,
+    folders: Mapping[str, Path],
+    began: float,
+    words: Sequence[str],
+) -> dict[str, Any]:
+    """The report on the finished runs in `folders`, as three files; returns the summary."""
+    report = study.report(settings, {label: results.read_history(run) for label, run in folders.items()})
     summary: dict[str, Any] = results.jsonable(
         {
             "study": _name(study),
@@ -150,17 +169,18 @@ def _answer(
         }
     )
     shown = (summary, report.tables, report.figures, report.notes)
-    write_atomically(kept.folder / "report.html", render_html(*shown))
-    write_atomically(kept.folder / "report.md", render_markdown(*shown))
-    write_atomically(kept.folder / "summary.json", results.to_json(summary, indent=2) + "\n")
+    write_atomically(folder / "report.html", render_html(*shown))
+    write_atomically(folder / "report.md", render_markdown(*shown))
+    write_atomically(folder / "summary.json", results.to_json(summary, indent=2) + "\n")
     return summary
 
 
-def _reported(study: Study, settings: Any, histories: Histories) -> Report:
-    """The study's report; StudyError where it cannot be made of the histories, which is no mistake of the user's."""
+@contextmanager
+def _reporting(study: Study) -> Iterator[None]:
+    """StudyError where the report cannot be made of the histories, which is no mistake of the user's."""
     try:
-        return study.report(settings, histories)
-    except (ValueError, KeyError, TypeError) as error:
+        yield
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
         raise StudyError(f"the report of {_name(study)} cannot be made: {results.describe_error(error)}") from error
 
 
@@ -226,12 +246,6 @@ def _name(study: Study) -> str:
 
 def _first_line(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-
-
-def _train(run: Run, **how: Any) -> Result:
-    from dsgd.backends import train
-
-    return train(run, **how)
 
 
 def _key(run: Run) -> str:

@@ -81,6 +81,10 @@ class Params(Mapping[str, "Tensor"]):
         """The same leaves over another matrix (rows, d)."""
         return Params(matrix, self.layout)
 
+    def row(self, i: int) -> Params:
+        """The i-th row alone."""
+        return self.like(self.matrix[i : i + 1])
+
     def __add__(self, other: Params) -> Params:
         return self.like(self.matrix + other.matrix)
 

@@ -16,7 +16,8 @@ from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
 from dsgd.data import PARTITIONS, Dirichlet
 from dsgd.gradients import GRADIENTS, SOURCES
-from dsgd.gradients.weight_diversity import Stationary, WeightDiversity
+from dsgd.gradients.sources import Stationary
+from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.learning_rates import LEARNING_RATES, Multistep
 from dsgd.metrics import METRICS, Accuracy, Consensus, Equivalence
 from dsgd.models import MODELS, Quadratic

@@ -150,8 +150,8 @@ def test_every_method_descends_a_quadratic(name: str) -> None:
     simulation = Simulation(run, Local(4), torch.device("cpu"))
     world = simulation.start()
     world = replace(world, ensemble=world.ensemble.at(world.ensemble.params.like(torch.ones(4, 20).double())))
-    for step in range(run.steps):
-        world = simulation.advance(world, step)
+    for _ in range(run.steps):
+        world = simulation.advance(world)
     assert float(world.ensemble.params.matrix.norm(dim=1).max()) < 0.5
 
 
@@ -161,8 +161,8 @@ def test_the_stacked_estimate_is_each_replicas_own(small: Make, name: str) -> No
     run = small(gradient=GRADIENTS[name]())
     simulation = Simulation(run, Local(4), torch.device("cpu"))
     world = simulation.start()
-    for step in range(3):
-        world = simulation.advance(world, step)
+    for _ in range(3):
+        world = simulation.advance(world)
     p, batch = world.ensemble.params, simulation.feed.batch(3)
     noise = simulation._noise(3, p)
     stacked = _estimate(run, simulation, batch, p, noise)
@@ -183,12 +183,12 @@ def test_a_steps_draws_do_not_depend_on_earlier_steps(small: Make) -> None:
     run = small(gradient=AverageDirection(), gradient_noise=0.1)
     whole, late = (Simulation(run, Local(4), torch.device("cpu")) for _ in range(2))
     world = whole.start()
-    for step in range(5):
-        world = whole.advance(world, step)
+    for _ in range(5):
+        world = whole.advance(world)
     again = world
-    for step in range(5, 10):
-        world = whole.advance(world, step)
-        again = late.advance(again, step)
+    for _ in range(5, 10):
+        world = whole.advance(world)
+        again = late.advance(again)
     assert torch.equal(world.ensemble.params.matrix, again.ensemble.params.matrix)
 
 

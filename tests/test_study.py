@@ -38,7 +38,7 @@ class Trainer:
     def __init__(self, fails=()):
         self.trained, self.fails = [], dict(fails)
 
-    def __call__(self, run, *, device, observers):
+    def train(self, run, observers=()):
         self.trained.append(run)
         for observer in observers:
             observer.measured({"step": 0, "value": run.seed % 2, "missing": math.nan})
@@ -64,7 +64,7 @@ def a_study(low=-10.0, high=10.0):
 @pytest.fixture
 def run_study(tmp_path):
     def run(study=None, train=None, out=tmp_path / "out", **how):
-        return conduct(study or a_study(), out=out, train=train or Trainer(), key=key, **how)
+        return conduct(study or a_study(), out=out, backend=train or Trainer(), key=key, **how)
 
     return run
 
@@ -202,7 +202,7 @@ def test_nothing_is_made_when_the_data_is_missing(tmp_path):
         raise FileNotFoundError("Fashion-MNIST is not there: make data")
 
     with pytest.raises(FileNotFoundError, match="make data"):
-        conduct(a_study(), out=tmp_path / "out", train=Trainer(), key=missing)
+        conduct(a_study(), out=tmp_path / "out", backend=Trainer(), key=missing)
     assert not (tmp_path / "out").exists()
 
 

@@ -31,7 +31,7 @@ class LocalBackend:
     def train(self, run: Run, observers: Iterable[Observer] = ()) -> Result:
         simulation = Simulation(run, Local(run.n), self.torch_device())
         with threads_for(simulation.multiplications):
-            return simulate(run, simulation, observers)
+            return simulate(simulation, observers)
 
     def torch_device(self) -> torch.device:
         """The device; ValueError where cuda is asked for and there is none."""

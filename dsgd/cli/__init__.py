@@ -87,18 +87,18 @@ def study(
 
     _warn_of_torch()
     try:
+        backend = LocalBackend(device or "auto")
         if device:
-            check_backend(LocalBackend(device))
+            check_backend(backend)
         with study_progress() as progress:
             asked = find_study(name)
-            where, side_by_side = device or "auto", workers or default_workers(device or "auto")
             summary = conduct(
                 asked,
                 preset,
                 seed,
                 out,
-                device=where,
-                workers=side_by_side,
+                backend=backend,
+                workers=workers or default_workers(backend),
                 changes=changes(settings_of(asked, preset, seed)[1], words or []),
                 words=words or [],
                 progress=progress,

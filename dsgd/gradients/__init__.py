@@ -4,7 +4,8 @@ from dsgd.gradients.average_direction import AverageDirection
 from dsgd.gradients.gradient import Estimate, Gradient
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.random_direction import RandomDirection
-from dsgd.gradients.weight_diversity import SOURCES, Source, WeightDiversity
+from dsgd.gradients.sources import SOURCES, Source
+from dsgd.gradients.weight_diversity import WeightDiversity
 
 GRADIENTS: dict[str, type[Gradient]] = {
     "plain": Plain,

@@ -5,18 +5,13 @@ Source: Zhu et al. 2023, arXiv 2306.02913, with Xi a multiple of the identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from dsgd.gradients.gradient import Estimate, check_radius, check_samples, expected
+from dsgd.gradients.gradient import Estimate, check_radius, check_samples, sampled
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
 from dsgd.trees import Params
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -36,9 +31,5 @@ class AverageDirection:
     def estimate(
         self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
     ) -> Estimate:
-        return Estimate(*expected(objective, p, self._offsets(p, noise), 1 / self.samples), buffers, memory)
-
-    def _offsets(self, p: Params, noise: Noise) -> Iterator[Tensor]:
         scale = self.rho / p.layout.d**0.5
-        for k in range(self.samples):
-            yield noise.normal(p.matrix, "direction", k) * scale
+        return Estimate(*sampled(objective, p, noise, self.samples, lambda z: z * scale), buffers, memory)

@@ -5,7 +5,7 @@ It is handed an objective and not a gradient because a sharpness-aware method mu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,6 +65,14 @@ def _expected_of_one(objective: Objective, p: Params, offsets: list[Tensor], wei
         loss += weight * losses.sum()
         grads += weight * at_points.matrix.sum(dim=0, keepdim=True)
     return loss, p.like(grads)
+
+
+def sampled(
+    objective: Objective, p: Params, noise: Noise, samples: int, offset: Callable[[Params], Params]
+) -> tuple[Tensor, Params]:
+    """The mean over `samples` draws of the loss and gradient at p + offset(z), z ~ N(0, I)."""
+    draws = (p.like(noise.normal(p.matrix, "direction", k)) for k in range(samples))
+    return expected(objective, p, (offset(z).matrix for z in draws), 1 / samples)
 
 
 def check_samples(samples: int) -> None:

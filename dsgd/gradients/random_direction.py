@@ -5,19 +5,14 @@ The isotropic average-direction sharpness of Wen, Ma & Li 2023 (arXiv 2211.05729
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dsgd import trees
-from dsgd.gradients.gradient import Estimate, check_radius, check_samples, expected
+from dsgd.gradients.gradient import Estimate, check_radius, check_samples, sampled
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
 from dsgd.trees import Params
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -37,9 +32,7 @@ class RandomDirection:
     def estimate(
         self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
     ) -> Estimate:
-        return Estimate(*expected(objective, p, self._offsets(p, noise), 1 / self.samples), buffers, memory)
+        def offset(z: Params) -> Params:
+            return z * (self.rho / trees.norm(z))
 
-    def _offsets(self, p: Params, noise: Noise) -> Iterator[Tensor]:
-        for k in range(self.samples):
-            z = p.like(noise.normal(p.matrix, "direction", k))
-            yield (z * (self.rho / trees.norm(z))).matrix
+        return Estimate(*sampled(objective, p, noise, self.samples, offset), buffers, memory)

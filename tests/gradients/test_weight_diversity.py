@@ -13,7 +13,8 @@ import torch
 from dsgd.backends import train
 from dsgd.data import NoData
 from dsgd.gradients.plain import Plain
-from dsgd.gradients.weight_diversity import Replay, Stationary, WeightDiversity
+from dsgd.gradients.sources import Replay, Stationary
+from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.models import Mlp, Quadratic
 from dsgd.objectives import Batch, network
 from dsgd.perturbations import Noise, cloud
@@ -143,3 +144,39 @@ def test_the_twin_of_a_real_run_is_nearer_than_centralized_sgd(small: Callable[.
     run = small(n=8, batch_size="full", gradient_noise=1.0, steps=40, twins=(WeightDiversity(samples=0), Plain()))
     end = train(run, device="cpu").history[-1]
     assert end["average_direction_sam_distance"] < 0.2 * end["centralized_distance"]
+
+
+@pytest.mark.parametrize("samples", [0, 1, 3])
+def test_while_the_replicas_are_equal_it_is_the_plain_gradient(small: Callable[..., Run], samples: int) -> None:
+    """Also with many of them: W = J and full batches keep them together."""
+    ends = [
+        train(small("complete", gradient=gradient, batch_size="full", steps=3), device="cpu").params
+        for gradient in (WeightDiversity(samples=samples), Plain())
+    ]
+    for name, leaf in ends[0].items():
+        torch.testing.assert_close(leaf, ends[1][name], rtol=1e-12, atol=1e-13)
+
+
+def test_noise_estimated_from_the_mini_batch_needs_two_examples() -> None:
+    with pytest.raises(ValueError, match="batch_size is 1; it must be at least 2"):
+        Run(gradient=WeightDiversity(Stationary()), batch_size=1)
+
+
+def test_a_snapshot_written_again_is_read_again(symmetric: torch.Tensor, tmp_path: Path) -> None:
+    import os
+
+    p, noise = Params(torch.randn(1, 5, dtype=torch.float64), LAYOUT), Noise(0, 0, (0,))
+    found = []
+    for seconds in (1, 2):
+        write_leaves(snapshot_path(tmp_path, 0), {"w": torch.randn(4, 5, dtype=torch.float64)})
+        os.utime(snapshot_path(tmp_path, 0), (seconds, seconds))
+        gradient = WeightDiversity(Replay(str(tmp_path)), samples=0)
+        found.append(gradient.estimate(objective(symmetric), p, {}, noise, {}, When(0, 0.1)).grads.matrix)
+    assert not torch.equal(*found)
+
+
+def test_a_stationary_source_is_keyed_by_the_files_of_its_graph(tmp_path: Path) -> None:
+    graph = tmp_path / "graph.edgelist"
+    graph.write_text("0 1\n1 2\n2 0\n")
+    source = Stationary(str(graph), 3)
+    assert Run(gradient=WeightDiversity(source)).files() == (graph,)

@@ -112,7 +112,7 @@ def conduct(
     ValueError or FileExistsError: refused before anything is written. StudyError: some runs failed (the others are
     done and kept, and a next call tries the failed ones again), or the report cannot be made.
     """
-    from dsgd.backends import LocalBackend
+    from dsgd.backends.local import LocalBackend
 
     began = time.perf_counter()
     study = find_study(study) if isinstance(study, str) else study

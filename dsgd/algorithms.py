@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dsgd.state import State
-from dsgd.trees import Params
+from dsgd.trees import Params, Scaled
 
 
 class Mix(Protocol):
-    def __call__(self, p: Params, plus: Params | None = None) -> Params: ...
+    def __call__(self, p: Params, plus: Scaled | None = None) -> Params: ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Step:
     """
 
     estimate: Callable[[State], tuple[State, Params]]
-    update: Callable[[State, Params], tuple[State, Params]]
+    update: Callable[[State, Params], tuple[State, Scaled]]
     mix: Mix
     average: Callable[[Params], Params]
 

@@ -20,7 +20,7 @@ from dsgd.randomness import normal_rows, stream_key
 from dsgd.run import FULL, Run, twin_name
 from dsgd.state import State, When
 from dsgd.tasks import Feed
-from dsgd.trees import Params
+from dsgd.trees import Params, Scaled
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ class Simulation:
             seen.append(state.params)
             return _estimate(run.gradient, objective, self._noise(step, state.params), at, state)
 
-        def mix(p: Params, plus: Params | None = None) -> Params:
+        def mix(p: Params, plus: Scaled | None = None) -> Params:
             return self.communicator.mix(p, w, plus)
 
         ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self._update(at), mix, self._average))
@@ -182,8 +182,8 @@ class Simulation:
             None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
         )
 
-    def _update(self, at: When) -> Callable[[State, Params], tuple[State, Params]]:
-        def update(state: State, grads: Params) -> tuple[State, Params]:
+    def _update(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
+        def update(state: State, grads: Params) -> tuple[State, Scaled]:
             change, memory = self.run.optimizer.update(grads, state.memory["optimizer"], state.params, at.lr)
             return state.remember("optimizer", memory), change
 
@@ -288,5 +288,5 @@ def _estimate(method: Gradient, objective: Objective, noise: Noise, at: When, st
     return replace(state, buffers=found.buffers).remember("gradient", found.memory), found.grads
 
 
-def _unmixed(p: Params, plus: Params | None = None) -> Params:
+def _unmixed(p: Params, plus: Scaled | None = None) -> Params:
     return p if plus is None else p + plus

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from dsgd import trees
 from dsgd.state import Memory
-from dsgd.trees import Params
+from dsgd.trees import Params, Scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Optimizer(Protocol):
-    """`update` returns the change of the parameters and the new memory; it mutates none of its arguments."""
+    """`update` returns the change of the parameters, a direction times -lr, and the new memory; it mutates nothing."""
 
     def init(self, p: Params) -> Memory: ...
-    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Params, Memory]: ...
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Scaled, Memory]: ...
 
 
 def _in_unit_interval(**knobs: float) -> None:
@@ -52,15 +52,15 @@ class Sgd:
     def init(self, p: Params) -> Memory:
         return {"momentum": p.matrix.new_zeros(p.matrix.shape)} if self.momentum else {}
 
-    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Params, Memory]:
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Scaled, Memory]:
         g = grads.matrix
         if self.weight_decay:
             g = g.add(p.matrix, alpha=self.weight_decay)
         if not self.momentum:
-            return p.like(g * -lr), memory
+            return Scaled(p.like(g), -lr), memory
         v = g.add(memory["momentum"], alpha=self.momentum)
         direction = g.add(v, alpha=self.momentum) if self.nesterov else v
-        return p.like(direction * -lr), {"momentum": v}
+        return Scaled(p.like(direction), -lr), {"momentum": v}
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ class AdamW:
     def init(self, p: Params) -> Memory:
         return _moments_at_zero(p)
 
-    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Params, Memory]:
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Scaled, Memory]:
         ratio, memory = _adam_ratio(grads, memory, self.beta1, self.beta2, self.eps)
-        return p.like(ratio.add(p.matrix, alpha=self.weight_decay) * -lr), memory
+        return Scaled(p.like(ratio.add(p.matrix, alpha=self.weight_decay)), -lr), memory
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ class Lamb:
     def init(self, p: Params) -> Memory:
         return _moments_at_zero(p)
 
-    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Params, Memory]:
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Scaled, Memory]:
         ratio, memory = _adam_ratio(grads, memory, self.beta1, self.beta2, self.eps)
         direction = p.like(ratio.add(p.matrix, alpha=self.weight_decay))
         weights, steps = trees.leaf_norms(p), trees.leaf_norms(direction)
         trust = (weights / steps).where((weights > 0) & (steps > 0), weights.new_ones(()))
-        return p.like(direction.matrix * trust * -lr), memory
+        return Scaled(p.like(direction.matrix * trust), -lr), memory
 
 
 def _moments_at_zero(p: Params) -> Memory:

@@ -55,7 +55,7 @@ class Layout:
 class Params(Mapping[str, "Tensor"]):
     """Parameters of a block of replicas: a mapping from names to views, shape (rows, ...), of one matrix (rows, d).
 
-    `p + q`, `p - q` and `p * a` return new values; `a` is a number or a tensor of shape (rows,).
+    `p + q`, `p - q` and `p * a` return new values; `a` is a number or a tensor of shape (rows,); q may be `Scaled`.
     """
 
     __slots__ = ("layout", "matrix")
@@ -85,7 +85,9 @@ class Params(Mapping[str, "Tensor"]):
         """The i-th row alone."""
         return self.like(self.matrix[i : i + 1])
 
-    def __add__(self, other: Params) -> Params:
+    def __add__(self, other: Params | Scaled) -> Params:
+        if isinstance(other, Scaled):
+            return self.like(self.matrix.add(other.params.matrix, alpha=other.factor))
         return self.like(self.matrix + other.matrix)
 
     def __sub__(self, other: Params) -> Params:
@@ -97,6 +99,17 @@ class Params(Mapping[str, "Tensor"]):
         return self.like(self.matrix * factor.unsqueeze(1))
 
     __rmul__ = __mul__
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """`factor` * `params`, not multiplied out: whoever adds it does so in the same pass over memory."""
+
+    params: Params
+    factor: float
+
+    def __mul__(self, factor: float) -> Scaled:
+        return Scaled(self.params, self.factor * factor)
 
 
 def stack(leaves: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Params:

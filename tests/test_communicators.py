@@ -20,7 +20,7 @@ from dsgd.loop import Simulation, simulate
 from dsgd.metrics import Consensus
 from dsgd.optimizers import Sgd
 from dsgd.run import Run
-from dsgd.trees import Layout, Params
+from dsgd.trees import Layout, Params, Scaled
 from topologies import Dense, Identity, Mean, MixingMatrix, Permutation, Sparse, Static, Topology
 
 Make = Callable[..., Run]
@@ -50,9 +50,9 @@ class Part:
     def __init__(self, rows: tuple[int, ...], board: Board) -> None:
         self.n, self.rows, self.board = board.n, rows, board
 
-    def mix(self, p: Params, w: MixingMatrix, plus: Params | None = None) -> Params:
+    def mix(self, p: Params, w: MixingMatrix, plus: Scaled | None = None) -> Params:
         mixed = torch.from_numpy(w.toarray()[list(self.rows)]).to(p.matrix) @ self.gather(p).matrix
-        return p.like(mixed if plus is None else mixed + plus.matrix)
+        return p.like(mixed) if plus is None else p.like(mixed) + plus
 
     def gather(self, p: Params) -> Params:
         return p.like(self.board.all(self.rows, p.matrix))
@@ -125,8 +125,8 @@ def test_mix_is_w_times_the_rows_plus_an_update(kind: str, added: bool) -> None:
     p, u = (Params(torch.randn(5, 7, dtype=torch.float64), layout) for _ in range(2))
     before = p.matrix.clone(), u.matrix.clone()
     w = KINDS[kind]
-    mixed = Local(5).mix(p, w, u if added else None).matrix
-    expected = torch.from_numpy(w.toarray()) @ p.matrix + (u.matrix if added else 0)
+    mixed = Local(5).mix(p, w, Scaled(u, -0.5) if added else None).matrix
+    expected = torch.from_numpy(w.toarray()) @ p.matrix + (-0.5 * u.matrix if added else 0)
     torch.testing.assert_close(mixed, expected, rtol=1e-14, atol=1e-14)
     assert mixed.is_contiguous()
     assert torch.equal(p.matrix, before[0])

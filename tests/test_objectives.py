@@ -56,12 +56,3 @@ def test_a_tilt_adds_its_noise_to_the_gradient(made: tuple[Batch, Params, list[t
     weights = torch.full((4, 7), 2 / 7).double()
     torch.testing.assert_close(tilted.loss_and_grad(p, weights)[1].matrix, 2 * tilted.loss_and_grad(p)[1].matrix)
     torch.testing.assert_close(tilted.joint().noise, noise.mean(dim=0, keepdim=True))
-
-
-def test_many_rows_are_taken_in_blocks_with_the_same_result(
-    made: tuple[Batch, Params, list[torch.nn.Module]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batch, p, _ = made
-    whole = batch.loss_and_grad(p)[1].matrix
-    monkeypatch.setattr("dsgd.objectives.ROW_BLOCK", 10)
-    torch.testing.assert_close(batch.loss_and_grad(p)[1].matrix, whole, rtol=1e-12, atol=1e-14)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import ctypes
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from dsgd.communicators import Local
 from dsgd.loop import Observer, Result, Simulation, simulate
 from dsgd.run import Run
+from dsgd.threads import torch_threads
 
 if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cpu", "cuda")
 SMALL_STEP = 10**8  # multiplications; below, threads wait for each other longer than they compute
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,9 @@ class LocalBackend:
             raise ValueError(f"device is {self.device}; allowed are {', '.join(DEVICES)}")
 
     def train(self, run: Run, observers: Iterable[Observer] = ()) -> Result:
+        keep_freed_memory()
         simulation = Simulation(run, Local(run.n), self.torch_device())
-        with threads_for(simulation.multiplications):
+        with torch_threads(threads_for(simulation.multiplications)):
             return simulate(simulation, observers)
 
     def torch_device(self) -> torch.device:
@@ -43,14 +48,23 @@ class LocalBackend:
         return torch.device("cuda" if available and self.device != "cpu" else "cpu")
 
 
-@contextmanager
-def threads_for(multiplications: int) -> Iterator[None]:
+def threads_for(multiplications: int) -> int:
     """One thread for a small step, else as many as torch has; by this fixed rule and never by a timing."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if multiplications < SMALL_STEP else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return 1 if multiplications < SMALL_STEP else torch.get_num_threads()
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Asks the C library to keep what is freed for what is allocated next, where it is glibc.
+
+    A step makes and drops matrices of the ensemble's size. Got anew from the system, each page of them would be cleared
+    at first touch, which takes longer than computing what is written there.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, -1)

@@ -1,0 +1,41 @@
+"""How a network's losses and gradients are computed for a stack of parameters: one way a file, one rule to choose.
+
+`vmapped` is the general way and the oracle; `stacked` runs chains of linear layers as batched products; `in_turn` takes
+the rows one after another, which for convolutions on a CPU is the quickest, for each row's activations fit the cache.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dsgd.kernels.in_turn import InTurn
+from dsgd.kernels.network import Kernels, Network
+from dsgd.kernels.stacked import Stacked, chain_of
+from dsgd.kernels.vmapped import Vmapped
+from dsgd.trees import Layout
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KERNELS: dict[str, type[Kernels]] = {"vmapped": Vmapped, "stacked": Stacked, "in_turn": InTurn}
+
+
+def network(module: nn.Module, criterion: str) -> Network:
+    """The `Network` over a module's trainable parameters, in the module's own order, on the device where they lie."""
+    shapes = {name: tuple(leaf.shape) for name, leaf in module.named_parameters()}
+    layout = Layout(tuple(shapes), tuple(shapes.values()))
+    return Network(module, layout, criterion, way_of(module, criterion))
+
+
+def way_of(module: nn.Module, criterion: str) -> str:
+    """The kernels for a module: by a fixed rule and never by a timing, so that the numbers stay the same."""
+    from torch import nn
+
+    if criterion == "cross_entropy" and chain_of(module):
+        return "stacked"
+    on_cpu = all(leaf.device.type == "cpu" for leaf in module.parameters())
+    convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+    return "in_turn" if on_cpu and convolves else "vmapped"
+
+
+__all__ = ["KERNELS", "Kernels", "Network", "network", "way_of"]

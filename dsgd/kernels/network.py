@@ -1,0 +1,65 @@
+"""A network as a function of one row of numbers, and what its kernels compute for many rows at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from dsgd.trees import Layout, Params
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module as a function of one row of d numbers, and the loss of its outputs.
+
+    `criterion` is "cross_entropy", or "output" where the module's output is itself the loss. `way` names the kernels
+    that compute it for many rows.
+    """
+
+    module: nn.Module
+    layout: Layout
+    criterion: str = "cross_entropy"
+    way: str = "vmapped"
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        from dsgd.kernels import KERNELS
+
+        return KERNELS[self.way](self)
+
+    def logits(self, row: Tensor, x: Tensor) -> Tensor:
+        """Outputs (B, classes) at parameters `row` (d,) for inputs `x` (B, ...)."""
+        from torch.func import functional_call
+
+        out: Tensor = functional_call(self.module, self.layout.leaves(row), (x,))
+        return out
+
+    def losses(self, row: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Per-example losses (B,)."""
+        return self.criterion_of(self.logits(row, x), y)
+
+    def criterion_of(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Per-example losses (..., B) of outputs (..., B, classes), or (..., B) where these are the losses."""
+        from torch.nn.functional import cross_entropy
+
+        if self.criterion == "output":
+            return outputs
+        return cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
+
+
+class Kernels(Protocol):
+    """Losses and gradients at rows `p` (rows, d) on x (rows, B, ...), y (rows, B), or with `shared` x (B, ...), y (B,).
+
+    `logits` are (rows, B, classes). `loss_and_grad` gives the mean of the B losses, shape (rows,), or their sum with
+    `weights` (rows, B), and its gradient (rows, d), a new tensor. Each row's numbers do not depend on the others.
+    """
+
+    def __init__(self, network: Network) -> None: ...
+    def logits(self, p: Params, x: Tensor, shared: bool) -> Tensor: ...
+    def loss_and_grad(
+        self, p: Params, x: Tensor, y: Tensor, shared: bool, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]: ...

@@ -7,6 +7,7 @@
 A library of its own on networkx, numpy and scipy; a `dsgd` run is built on it, and it knows nothing of `dsgd`.
 """
 
+from topologies.arguments import KnobError
 from topologies.files import graph_from_file, matrix_from_file
 from topologies.graphs import GRAPHS, build_graph, knobs_of
 from topologies.matrices import Dense, Identity, Mean, MixingMatrix, Permutation, Sparse
@@ -38,6 +39,7 @@ __all__ = [
     "WEIGHTS",
     "Dense",
     "Identity",
+    "KnobError",
     "Mean",
     "MixingMatrix",
     "OnePeerExponential",

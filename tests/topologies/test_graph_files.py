@@ -76,6 +76,7 @@ HOSTILE = {
     ),
     "empty.json": (b"", "is not JSON"),
     "list.json": (b"[1, 2]", "is not a graph: expected"),
+    "weights.json": (b"[[0.5, 0.5], [0.5, 0.5]]", "is not a graph: .*; a mixing matrix goes to weights"),
     "number.json": (b"3", "is not a graph: expected"),
     "triple.json": (b'{"edges": [[0, 1, 2]]}', "is not a graph: expected"),
     "huge.json": (b'{"edges": [], "n": 1000000000000}', "is not a graph: expected"),
@@ -118,6 +119,17 @@ def test_a_bad_array_is_one_sentence(tmp_path, array, sentence):
     for read in (graph_from_file, matrix_from_file):
         with pytest.raises(ValueError, match=sentence):
             read(tmp_path / "g.npy")
+
+
+@pytest.mark.parametrize("entry", [0.5, 2, -1])
+def test_weights_are_no_graph(tmp_path, entry):
+    np.save(tmp_path / "g.npy", [[0, 1], [entry, 0]])
+    with pytest.raises(
+        ValueError, match=rf"g.npy holds {entry} at \[1, 0\]: .* only 0 and 1; a mixing matrix goes to w"
+    ):
+        graph_from_file(tmp_path / "g.npy")
+    np.save(tmp_path / "g.npy", [[False, True], [True, False]])
+    assert graph_from_file(tmp_path / "g.npy").number_of_edges() == 1
 
 
 def test_nothing_is_unpickled(tmp_path):

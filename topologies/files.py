@@ -73,8 +73,10 @@ def _edgelist(file: Path) -> nx.Graph[Any]:
     graph: nx.Graph[Any] = nx.Graph()
     for number, line in enumerate(_text(file).splitlines(), start=1):
         fields = line.split("#")[0].split()
-        if len(fields) == 1:
-            raise ValueError(f"{file} line {number} holds one field: expected an edge, two node names with a space")
+        if len(fields) == 1 or any("," in name for name in fields[:2]):
+            raise ValueError(
+                f"{file} line {number}: expected an edge, two node names with a space and no comma between"
+            )
         if fields:
             graph.add_edge(*fields[:2])
     return graph
@@ -164,7 +166,7 @@ def _rows(file: Path) -> np.ndarray:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not UTF-8 text") from None
 

@@ -50,7 +50,8 @@ class Topology:
     def __post_init__(self) -> None:
         object.__setattr__(self, "knobs", tuple(sorted(dict(self.knobs).items())))
         check_size(self.graph, self.n)
-        whole_number("seed", self.seed)
+        for name in ("n", "seed"):  # NumPy's integers become Python's, which every format can write
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if not is_file_name(self.weights):
             check_name("weights", self.weights, WEIGHTS)
         if not is_file_name(self.graph):

@@ -196,3 +196,8 @@ def test_a_refusal_names_its_knob(tmp_path, monkeypatch, knob, fields):
 def test_a_refusal_travels_between_processes():
     error = pickle.loads(pickle.dumps(KnobError("n", "n must be a whole number, not 0.5")))
     assert (error.knob, str(error)) == ("n", "n must be a whole number, not 0.5")
+
+
+def test_numbers_of_numpy_become_plain():
+    topology = Topology("ring", np.int64(5), seed=np.int32(3))
+    assert (type(topology.n), type(topology.seed)) == (int, int)

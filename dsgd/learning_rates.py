@@ -1,10 +1,16 @@
-"""The learning rate as a function of the step, in plain Python numbers."""
+"""The learning rate as a function of the step, in plain Python numbers.
+
+A learning rate that does not suit every number of steps has a method `check(steps)`, which a `Run` calls.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
+
+from topologies import KnobError
 
 
 class LearningRate(Protocol):
@@ -24,8 +30,15 @@ def _warm_up(step: int, warmup: int, floor: float) -> float:
 
 
 def _check_warm_up(warmup: int, floor: float) -> None:
-    if warmup < 0 or not 0 <= floor <= 1:
-        raise ValueError(f"warmup is {warmup} and floor {floor}; warmup must be at least 0 steps and floor in [0, 1]")
+    if warmup < 0:
+        raise ValueError(f"warmup is {warmup}; it must be at least 0 steps")
+    if not 0 <= floor <= 1:
+        raise ValueError(f"floor is {floor}; it must be in [0, 1], a share of lr")
+
+
+def _check_room(warmup: int, steps: int) -> None:
+    if warmup >= steps:
+        raise KnobError("warmup", f"warmup is {warmup}; it must be below the run's {steps} steps")
 
 
 @dataclass(frozen=True)
@@ -59,8 +72,14 @@ class Multistep:
         _check_warm_up(self.warmup, self.floor)
         if not all(0 < m < 1 for m in self.milestones):
             raise ValueError(f"milestones are {list(self.milestones)}; each must be a fraction of the run, in (0, 1)")
+        if any(later <= earlier for earlier, later in pairwise(self.milestones)):
+            raise ValueError(f"milestones are {list(self.milestones)}; each must be greater than the one before")
         if not self.decay > 0:
             raise ValueError(f"decay is {self.decay}; it must be greater than 0")
+
+    def check(self, steps: int) -> None:
+        """KnobError unless the warm-up ends before the run."""
+        _check_room(self.warmup, steps)
 
     def at(self, step: int, steps: int) -> float:
         passed = sum(step >= round(m * steps) for m in self.milestones)
@@ -81,6 +100,10 @@ class Cosine:
         _check_warm_up(self.warmup, self.floor)
         if not 0 <= self.final <= 1:
             raise ValueError(f"final is {self.final}; it must be in [0, 1], a share of lr")
+
+    def check(self, steps: int) -> None:
+        """KnobError unless the warm-up ends before the run."""
+        _check_room(self.warmup, steps)
 
     def at(self, step: int, steps: int) -> float:
         if step < self.warmup:

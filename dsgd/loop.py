@@ -21,6 +21,7 @@ from dsgd.run import FULL, Run, twin_name
 from dsgd.state import State, When
 from dsgd.tasks import Feed
 from dsgd.trees import Params, Scaled
+from topologies import KnobError
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,12 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
     mixing(run.topology)(0)
     data = run.task.data.load()
     if getattr(run.model, "criterion", "cross_entropy") != data.criterion:
-        raise ValueError("model quadratic is a loss without data: it goes with task no_data, and no other model does")
+        raise KnobError(
+            "model",
+            "task no_data has no examples; add model=quadratic, a loss without data, and batch_size=full"
+            if data.criterion == "output"
+            else "model quadratic is a loss without data; add task=no_data and batch_size=full, or take another model",
+        )
     batch_size = None if run.batch_size == FULL else int(run.batch_size)
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
 

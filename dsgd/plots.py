@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dsgd.figures import COLOURS, INK, WIDTH, Figure, canvas, rendered
+from topologies.sizes import squarest_factors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,7 +147,7 @@ def positions(graph: nx.Graph[Any], kind: str = "") -> dict[Any, tuple[float, fl
 
     nodes = list(graph)
     if kind in ("grid", "torus", "path"):
-        columns = len(nodes) if kind == "path" else _squarest(len(nodes))
+        columns = len(nodes) if kind == "path" else squarest_factors(len(nodes))[1]
         return {node: (float(i % columns), -float(i // columns)) for i, node in enumerate(nodes)}
     if kind == "star":
         return {nodes[0]: (0.0, 0.0)} | _circle(nodes[1:])
@@ -270,11 +271,6 @@ def _in_cube(i: int, dimension: int) -> tuple[float, float]:
         sum(length * math.cos(angle) for length, angle in zip(lengths, angles, strict=True)),
         sum(length * math.sin(angle) for length, angle in zip(lengths, angles, strict=True)),
     )
-
-
-def _squarest(n: int) -> int:
-    """The number of columns of n nodes' squarest grid."""
-    return next(c for c in range(math.isqrt(n - 1) + 1, n + 1) if n % c == 0) if n > 1 else 1
 
 
 def _edges(

@@ -6,26 +6,14 @@ generator state.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
+from topologies.randomness import Key, generator, stream_key
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Key = int | str
-
-
-def stream_key(seed: int, *path: Key) -> int:
-    """A 63-bit integer that is a fixed, well-mixed function of `seed` and `path`."""
-    text = "/".join([str(seed), *map(str, path)])
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def generator(seed: int, *path: Key) -> np.random.Generator:
-    """The counter-based NumPy generator (Philox) of one stream; one call draws for all replicas at once."""
-    return np.random.Generator(np.random.Philox(key=stream_key(seed, *path)))
+__all__ = ["Key", "generator", "normal_rows", "stream_key"]
 
 
 def normal_rows(matrix: Tensor, seed: int, rows: tuple[int, ...], *path: Key) -> Tensor:

@@ -18,6 +18,7 @@ from dsgd.models import MODELS, Mlp, Model
 from dsgd.optimizers import OPTIMIZERS, Optimizer, Sgd
 from dsgd.tasks import TASKS, Task
 from topologies import SCHEDULES, Periodic, Schedule, Static, Topology
+from topologies.arguments import about
 
 TWINS: dict[str, type[Gradient]] = {"average_direction_sam": WeightDiversity, "centralized": Plain}
 DTYPES = ("float32", "float64")
@@ -76,6 +77,9 @@ class Run:
             )
         if len(set(map(twin_name, self.twins))) < len(self.twins):
             raise ValueError("twins names one twin twice; name each once")
+        if check := getattr(self.learning_rate, "check", None):
+            with about("learning_rate"):
+                check(self.steps)
 
     @property
     def n(self) -> int:

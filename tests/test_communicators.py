@@ -61,12 +61,9 @@ class Part:
 def in_parts(run: Run) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """The run with its five replicas held in two places, each in a thread."""
     board = Board(PARTS)
-
-    def part(rows: tuple[int, ...]) -> Any:
-        return simulate(Simulation(run, Part(rows, board), CPU))
-
+    simulations = [Simulation(run, Part(rows, board), CPU) for rows in PARTS]
     with ThreadPoolExecutor(len(PARTS)) as pool:
-        first, second = pool.map(part, PARTS)
+        first, second = pool.map(simulate, simulations)
     assert first.history == second.history
     return first.params, first.history
 

@@ -131,6 +131,18 @@ def test_numbers_keep_their_type() -> None:
         ({"task": "digits", "learning_rate": {"lr": float("nan")}}, "learning_rate.lr: nan given; allowed is a finite"),
         ({"task": "digits", "learning_rate": {"lr": -1}}, "learning_rate.lr: -1.0; it must be greater than 0"),
         (
+            {"task": "digits", "learning_rate": {"name": "cosine", "warmup": 30}, "steps": 30},
+            "learning_rate.warmup: 30; it must be below the run's 30 steps",
+        ),
+        (
+            {"task": "digits", "learning_rate": {"name": "multistep", "milestones": [0.8, 0.4]}},
+            "learning_rate.milestones: \\[0.8, 0.4\\]; each must be greater than the one before",
+        ),
+        (
+            {"task": "digits", "gradient": {"name": "weight_diversity", "source": {"name": "stationary", "n": 0}}},
+            "gradient.source.n: ring cannot have n = 0 nodes",
+        ),
+        (
             {"task": "digits", "model": {"widths": ["a"]}},
             "model.widths: \\['a'\\] given; allowed is a list of whole numbers",
         ),
@@ -150,6 +162,18 @@ def test_numbers_keep_their_type() -> None:
         ({"task": "digits", "backend": {"device": "tpu"}}, "backend.device: tpu; allowed are auto, cpu, cuda"),
         ({"task": "digits", "name": "../x"}, "name: '../x' cannot name a folder"),
         ({"task": "digits", "topology": {"n": 0}}, "topology.n: .*n = 0.*nearest possible n is 1"),
+        ({"task": "digits", "topology": {"n": 2**21}}, "topology.n: 2097152 is more nodes than this package builds"),
+        (
+            {
+                "task": "digits",
+                "topology": {"n": 0, "schedule": {"name": "periodic", "every": 2, "inner": "one_peer_exponential"}},
+            },
+            "topology.n: .*n = 0.*nearest possible n is 1",
+        ),
+        (
+            {"task": "digits", "topology": {"schedule": {"name": "periodic", "every": 0}}},
+            "topology.schedule.every: must be",
+        ),
         ({"task": "digits", "topology": {"graph": "rng"}}, "topology.graph: 'rng' is unknown; .*did you mean ring"),
         ({"task": "digits", "topology": {"weights": "fast"}}, "topology.weights: 'fast' is unknown; allowed are auto"),
         ({"task": "digits", "topology": {"graph": {"name": "ring", "p": 1}}}, "topology.graph.p: unknown key; allowed"),
@@ -165,6 +189,11 @@ def test_a_mistake_has_its_own_line(config: dict[str, Any], expected: str) -> No
     with pytest.raises(ConfigError, match=f"^{expected}") as caught:
         read(config)
     assert len(caught.value.problems) == 1
+
+
+def test_a_warm_up_without_end_hides_no_other_mistake() -> None:
+    found = problems({"task": "digits", "learning_rate": {"name": "cosine", "warmup": 9}, "steps": 9, "seed": -1})
+    assert [problem.partition(":")[0] for problem in found] == ["seed", "learning_rate.warmup"]
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -369,12 +398,27 @@ def test_a_run_is_named_after_its_file_unless_it_says(tmp_path: Path) -> None:
         (["topology={graph: two.edgelist, n: 7}"], "topology.n: .*4 nodes.*n = 7"),
         (["topology.graph=none.edgelist"], "topology.graph: .*none.edgelist"),
         (["topology={graph: hypercube, n: 6}"], "topology.n: .*n = 6.*nearest possible n is 4 or 8"),
-        (["topology.graph={name: erdos_renyi, p: 2}"], "topology.graph.p: p must be a probability"),
+        (["topology={graph: none.edgelist, n: 4}"], "topology.graph: no such file: none.edgelist"),
+        (["topology.weights=none.json"], "topology.weights: no such file: none.json"),
+        (["topology.graph={name: erdos_renyi, p: 2}"], "topology.graph.p: must be a probability"),
+        (["topology.graph={name: watts_strogatz, k: 3}"], "topology.graph.k: must be even"),
+        (
+            ["topology.graph={name: erdos_renyi, p: 0}"],
+            "topology.graph: erdos_renyi gave no connected graph .* raise p",
+        ),
+        (["topology={graph: weights disconnected.edgelist, n: 7}"], "topology.n: .*4 nodes.*n = 7"),
+        (
+            ["topology={graph: exponential, schedule: random_matching}"],
+            "topology.graph: .*the graph exponential is dir",
+        ),
+        (["topology={weights: fdla, n: 200}"], "topology.weights: .*at most 100 nodes, and n = 200: use auto"),
         (["topology={graph: star, weights: uniform}"], "topology.weights: uniform weights need all degrees equal"),
         (["batch_size=2000"], "batch_size: 2000 "),
         (["task.partition=shards", "batch_size=100"], "batch_size: 100 .*shard"),
         (["task.partition=dirichlet", "batch_size=full"], "batch_size: Full batches need shards of one size"),
         (["task.partition={name: dirichlet, alpha: 0.001}"], "task.partition: In 100 draws with alpha=0.001"),
+        (["task=no_data"], "model: task no_data has no examples; add model=quadratic, .* and batch_size=full"),
+        (["model=quadratic"], "model: quadratic is a loss without data; add task=no_data .*, or take another model"),
         (["task=cifar10"], "task: .*data_batch_1.bin is in none of the folders"),
     ],
     ids=str,
@@ -385,11 +429,16 @@ def test_what_graph_and_data_show_has_its_own_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DSGD_DATA", raising=False)
     Path("two.edgelist").write_text("0 1\n2 3\n")
+    Path("weights disconnected.edgelist").write_text("0 1\n2 3\n")
     Path("sums.json").write_text("[[0.5, 0.6], [0.5, 0.4]]")
     Path("off.json").write_text("[[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]]")
     with pytest.raises(ConfigError, match=f"^{expected}") as caught:
         load(None, ["task=digits", *overrides])
     assert len(caught.value.problems) == 1
+
+
+def test_a_task_without_data_runs_as_its_refusal_says() -> None:
+    assert load(None, ["task=no_data", "model=quadratic", "batch_size=full"]).run.model == Quadratic()
 
 
 def test_a_graph_file_says_n(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dsgd.learning_rates import LEARNING_RATES, Constant, Cosine, Multistep
+from dsgd.run import Run
+from topologies.arguments import knob_of
 
 
 def test_multistep_is_the_papers_schedule() -> None:
@@ -36,9 +38,21 @@ def test_rates_stay_between_zero_and_lr(name: str) -> None:
         (lambda: Constant(float("nan")), "lr is nan"),
         (lambda: Multistep(warmup=-1), "warmup is -1"),
         (lambda: Multistep(milestones=(0.5, 2.0)), "fraction of the run"),
+        (lambda: Multistep(milestones=(0.8, 0.4)), r"milestones are \[0.8, 0.4\]; each must be greater than the one"),
+        (lambda: Multistep(milestones=(0.5, 0.5)), "each must be greater than the one before"),
+        (lambda: Cosine(floor=2), r"^floor is 2; it must be in \[0, 1\]"),
         (lambda: Cosine(final=2), "final is 2"),
     ],
 )
 def test_impossible_knobs_are_refused(make, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [Multistep, Cosine])
+def test_a_warm_up_ends_before_the_run(kind) -> None:  # type: ignore[no-untyped-def]
+    Run(learning_rate=kind(warmup=9), steps=10)
+    for steps in (1, 9):
+        with pytest.raises(ValueError, match=f"warmup is 9; it must be below the run's {steps} steps") as caught:
+            Run(learning_rate=kind(warmup=9), steps=steps)
+        assert knob_of(caught.value) == "learning_rate.warmup"

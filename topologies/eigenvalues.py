@@ -23,8 +23,10 @@ BIPARTITE = 1e-13
 NARROW_GAP = 5e-3
 
 
-def second_largest_modulus(W: csr_array) -> float:
-    """SLEM of W, shape (n, n): 0 for n = 1, exactly 1 for a disconnected W.
+def second_largest_modulus(W: csr_array) -> float | None:
+    """SLEM of W, shape (n, n): 0 for n = 1, exactly 1 for a disconnected W, None where it is not found.
+
+    That may be above DENSE nodes, where W is not normal and its second eigenvalue not well apart from the others.
 
     Below 1e-12 it counts as 0; within 1e-13 of 1 (a bipartite graph without self-weights has the eigenvalue -1) as 1.
     """
@@ -33,8 +35,8 @@ def second_largest_modulus(W: csr_array) -> float:
     if len(components(W)) > 1:
         return 1.0
     slem = dense_slem(W.toarray()) if W.shape[0] <= DENSE else sparse_slem(W)
-    if slem < ROUNDING:
-        return 0.0
+    if slem is None or slem < ROUNDING:
+        return None if slem is None else 0.0
     return 1.0 if abs(slem - 1) < BIPARTITE else slem
 
 
@@ -53,12 +55,16 @@ def is_symmetric(W: np.ndarray | csr_array) -> bool:
     return bool(abs(W - W.T).max() <= ROUNDING)
 
 
-def sparse_slem(W: csr_array) -> float:
-    """SLEM without dense work; a normal W, such as a circulant, by way of W^T W, whose eigenvalues are |lambda|^2."""
+def sparse_slem(W: csr_array) -> float | None:
+    """SLEM without dense work, None where it is not found.
+
+    A normal W, such as a circulant, goes by way of W^T W, whose eigenvalues are |lambda|^2.
+    """
     if is_symmetric(W):
         return symmetric_slem(W)
     if is_normal(W):
-        return float(np.sqrt(symmetric_slem(csr_array(W.T @ W))))
+        squares = csr_array(W.T @ W)
+        return 1.0 if len(components(squares)) > 1 else float(np.sqrt(symmetric_slem(squares)))
     return _arnoldi(W)
 
 
@@ -126,11 +132,12 @@ def _factorised(matrix: csr_array, first: int) -> Callable[[np.ndarray], np.ndar
 
 
 def _gershgorin_bottom(W: csr_array) -> float:
-    """A lower bound on W's eigenvalues: min_i (2 W[i, i] - 1), for rows of non-negative entries that sum to one."""
-    return float((2 * W.diagonal() - 1).min())
+    """A lower bound on the eigenvalues of a symmetric W: min_i (W[i, i] - sum_{j != i} |W[i, j]|)."""
+    own = W.diagonal()
+    return float((own + abs(own) - abs(W).sum(axis=1)).min())
 
 
-def _arnoldi(W: csr_array) -> float:
+def _arnoldi(W: csr_array) -> float | None:
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs
 
     n = W.shape[0]
@@ -138,9 +145,7 @@ def _arnoldi(W: csr_array) -> float:
     try:
         values = eigs(deflated, k=1, which="LM", v0=_start(n), ncv=60, maxiter=200, return_eigenvectors=False)
     except ArpackNoConvergence:
-        raise ValueError(
-            f"the second eigenvalue of this directed W of n = {n} was not found: try an undirected graph"
-        ) from None
+        return None
     return float(np.abs(values[0]))
 
 

@@ -47,6 +47,15 @@ def is_file_name(text: object) -> bool:
     return isinstance(text, str) and Path(text).suffix in GRAPH_FORMATS
 
 
+def version(path: Path) -> tuple[int, int] | None:
+    """When the file was last written, in nanoseconds, and its size in bytes; None where there is none to read."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def _readable(path: str | PathLike[str], formats: Iterable[str]) -> Path:
     file = Path(path)
     if file.suffix not in formats:
@@ -64,8 +73,10 @@ def _edgelist(file: Path) -> nx.Graph[Any]:
     graph: nx.Graph[Any] = nx.Graph()
     for number, line in enumerate(_text(file).splitlines(), start=1):
         fields = line.split("#")[0].split()
-        if len(fields) == 1:
-            raise ValueError(f"{file} line {number} holds one field: expected an edge, two node names with a space")
+        if len(fields) == 1 or any("," in name for name in fields[:2]):
+            raise ValueError(
+                f"{file} line {number}: expected an edge, two node names with a space and no comma between"
+            )
         if fields:
             graph.add_edge(*fields[:2])
     return graph
@@ -80,7 +91,14 @@ def _graphml(file: Path) -> nx.Graph[Any]:
 
 
 def _adjacency(file: Path) -> nx.Graph[Any]:
-    adjacency = _square(_array(file), file) != 0
+    entries = _square(_array(file), file)
+    adjacency = entries != 0
+    if (entries != adjacency).any():
+        i, j = np.argwhere(entries != adjacency)[0]
+        raise ValueError(
+            f"{file} holds {entries[i, j]:g} at [{i}, {j}]: a graph's adjacency matrix holds only 0 and 1; a mixing "
+            f"matrix goes to weights"
+        )
     graph: nx.Graph[Any] = nx.Graph() if (adjacency == adjacency.T).all() else nx.DiGraph()
     graph.add_nodes_from(range(len(adjacency)))
     graph.add_edges_from((int(head), int(tail)) for head, tail in np.argwhere(adjacency))
@@ -101,7 +119,8 @@ def _json_graph(file: Path) -> nx.Graph[Any]:
         graph.add_edges_from((_name(head), _name(tail)) for head, tail in edges)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise ValueError(
-            f'{file} is not a graph: expected {{"n": 3, "edges": [[0, 1], [1, 2]]}} or networkx node-link data'
+            f'{file} is not a graph: expected {{"n": 3, "edges": [[0, 1], [1, 2]]}} or networkx node-link data; '
+            f"a mixing matrix goes to weights"
         ) from None
     if named and graph.number_of_nodes() != named:
         raise ValueError(f"{file} has an edge to a node that is not among its {named} nodes")
@@ -147,7 +166,7 @@ def _rows(file: Path) -> np.ndarray:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not UTF-8 text") from None
 

@@ -149,7 +149,7 @@ def check_knobs(name: str, knobs: dict[str, Knob]) -> None:
     """Raise a ValueError for an unknown graph, a knob it does not have, or a value that is not a number of its kind."""
     defaults = knobs_of(name)
     for knob, value in knobs.items():
-        check_name(f"{name} knob", knob, defaults)
+        check_name(f"{name} knob", knob, defaults, knob)
         if isinstance(defaults[knob], int):
             whole_number(knob, value)
         else:

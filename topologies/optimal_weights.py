@@ -6,6 +6,7 @@ symmetric W with the graph's sparsity and W 1 = 1. Needs cvxpy, the extra `dsgd[
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +36,19 @@ def _solve(incidence: np.ndarray, nonnegative: bool) -> np.ndarray:
     try:
         cp: Any = import_module("cvxpy")
     except ImportError:
-        raise ValueError("fdla and fmmc weights need cvxpy: pip install 'dsgd[topology]'") from None
+        raise ValueError(
+            """fdla and fmmc weights need cvxpy: pip install "dsgd[topology]", or -e ".[topology]" from a checkout"""
+        ) from None
     n, edges = incidence.shape
     weights = cp.Variable(edges, nonneg=nonnegative)
     W = np.eye(n) - incidence @ cp.diag(weights) @ incidence.T
     deviation = W - np.full((n, n), 1 / n)
     slowest = cp.maximum(cp.lambda_max(deviation), cp.lambda_max(-deviation))
     problem = cp.Problem(cp.Minimize(slowest), [cp.diag(W) >= 0] if nonnegative else [])
-    problem.solve(solver=cp.CLARABEL)
+    with suppress(cp.SolverError):  # which leaves no value either
+        problem.solve(solver=cp.CLARABEL)
     if weights.value is None:
-        raise ValueError(f"the solver found no optimal weights ({problem.status}): use weights = 'auto'")
+        raise ValueError(f"the solver found no optimal weights ({problem.status or 'it failed'}): use weights = 'auto'")
     return np.asarray(weights.value, dtype=np.float64)
 
 

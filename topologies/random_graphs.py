@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from topologies.arguments import finite_number, whole_number
+from topologies.arguments import KnobError, finite_number, whole_number
 from topologies.randomness import stream_key
 from topologies.sizes import check_size
 
@@ -50,7 +50,7 @@ def erdos_renyi(n: int, *, p: float | None = None, seed: int = 0) -> nx.Graph[in
 def watts_strogatz(n: int, *, k: int = 4, p: float = 0.1, seed: int = 0) -> nx.Graph[int]:
     """A ring where each node knows its `k` nearest, every edge then rewired with probability `p` (small world)."""
     if whole_number("k", k, least=2) % 2:
-        raise ValueError(f"k must be even, k/2 neighbours on either side, not {k}; try k = {k - 1} or k = {k + 1}")
+        raise KnobError("k", f"k must be even, k/2 neighbours on either side, not {k}; try k = {k - 1} or k = {k + 1}")
     check_size("watts_strogatz", n, f"n above k = {k}", lambda m: m > k)
     chance = probability("p", p)
     return connected(
@@ -66,12 +66,12 @@ def random_geometric(n: int, *, radius: float | None = None, seed: int = 0) -> n
     check_size("random_geometric", n)
     reach = sqrt(2 * log(n) / (pi * n)) if radius is None else finite_number("radius", radius)
     if reach < 0:
-        raise ValueError(f"radius must be at least 0, a distance in the unit square, not {radius!r}")
+        raise KnobError("radius", f"radius must be at least 0, a distance in the unit square, not {radius!r}")
     return connected("random_geometric", seed, "raise radius", lambda s: nx.random_geometric_graph(n, reach, seed=s))
 
 
 def connected(name: str, seed: int, advice: str, draw: Callable[[int], nx.Graph[int]]) -> nx.Graph[int]:
-    """The first connected graph among `draw(seed)` and RETRIES keyed draws; a ValueError gives `advice` if none is."""
+    """The first connected graph among `draw(seed)` and RETRIES keyed draws; a KnobError of `graph` gives `advice`."""
     whole_number("seed", seed)
     for attempt in range(RETRIES + 1):
         tried = seed if attempt == 0 else stream_key(seed, name, attempt) % 2**32
@@ -79,12 +79,12 @@ def connected(name: str, seed: int, advice: str, draw: Callable[[int], nx.Graph[
         if nx.is_connected(graph):
             graph.graph["seed"] = tried
             return graph
-    raise ValueError(f"{name} gave no connected graph in {RETRIES + 1} draws from seed = {seed}: {advice}")
+    raise KnobError("graph", f"{name} gave no connected graph in {RETRIES + 1} draws from seed = {seed}: {advice}")
 
 
 def probability(what: str, value: float) -> float:
-    """`value` as a float; a ValueError unless it lies in [0, 1]."""
+    """`value` as a float; a KnobError of `what` unless it lies in [0, 1]."""
     number = finite_number(what, value)
     if not 0 <= number <= 1:
-        raise ValueError(f"{what} must be a probability between 0 and 1, not {value!r}")
+        raise KnobError(what, f"{what} must be a probability between 0 and 1, not {value!r}")
     return number

@@ -7,16 +7,15 @@ restart needs no generator state. `period` is the number of steps (1, 2, ...) af
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
-from topologies.arguments import whole_number
+from topologies.arguments import KnobError, whole_number
 from topologies.matrices import Identity, Mean, MixingMatrix, Permutation, Sparse
 from topologies.randomness import generator
 from topologies.sizes import check_size
-from topologies.topology import Topology
+from topologies.topology import Topology, cached_by_content
 
 
 class Schedule(Protocol):
@@ -189,9 +188,13 @@ def maximal_matching(edges: np.ndarray, n: int) -> np.ndarray:
     return np.concatenate(kept)
 
 
-@lru_cache(maxsize=16)
+@cached_by_content
 def _edges(topology: Topology) -> np.ndarray:
     graph = topology.graph_object()
     if graph.is_directed():
-        raise ValueError(f"random_matching pairs replicas both ways, and the graph {topology.graph} is directed")
+        raise KnobError(
+            "graph",
+            f"random_matching pairs replicas both ways, and the graph {topology.graph} is directed: take an undirected "
+            f"graph, or another schedule",
+        )
     return np.array(graph.edges, dtype=np.int64).reshape(-1, 2)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import count
 from math import isqrt
 from typing import TYPE_CHECKING
 
-from topologies.arguments import whole_number
+from topologies.arguments import KnobError, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,24 +16,25 @@ MAX_NODES = 2**20
 def check_size(
     graph: str, n: int, needs: str = "n at least 1", possible: Callable[[int], bool] = lambda n: True
 ) -> None:
-    """Raise a ValueError naming the nearest possible n, unless 1 <= n <= MAX_NODES and `possible(n)`.
+    """Raise a KnobError naming the nearest possible n, unless 1 <= n <= MAX_NODES and `possible(n)`.
 
     `needs` completes the sentence "it needs ...".
     """
     if 1 <= whole_number("n", n) <= MAX_NODES and possible(n):
         return
     if n > MAX_NODES:
-        raise ValueError(f"n = {n} is more nodes than this package builds; the largest n is {MAX_NODES}")
-    nearest = " or ".join(map(str, nearest_sizes(n, possible)))
-    raise ValueError(f"{graph} cannot have n = {n} nodes: it needs {needs}; the nearest possible n is {nearest}")
+        raise KnobError("n", f"n = {n} is more nodes than this package builds; the largest n is {MAX_NODES}")
+    found = " or ".join(map(str, nearest_sizes(n, possible)))
+    nearest = f"the nearest possible n is {found}" if found else f"no n up to {MAX_NODES} is possible"
+    raise KnobError("n", f"{graph} cannot have n = {n} nodes: it needs {needs}; {nearest}")
 
 
 def nearest_sizes(n: int, possible: Callable[[int], bool]) -> list[int]:
-    """The one or two possible numbers of nodes closest to `n`, smallest first."""
+    """The one or two possible numbers of nodes closest to `n`, smallest first; none if all lie above MAX_NODES."""
     start = max(n, 0)
-    rings = ({start - distance, start + distance} for distance in count())
-    found = ([m for m in sorted(ring) if m >= 1 and possible(m)] for ring in rings)
-    return next(filter(None, found))
+    rings = ({start - distance, start + distance} for distance in range(MAX_NODES + 1))
+    found = ([m for m in sorted(ring) if 1 <= m <= MAX_NODES and possible(m)] for ring in rings)
+    return next(filter(None, found), [])
 
 
 def squarest_factors(n: int) -> tuple[int, int]:

@@ -35,10 +35,14 @@ def spectrum(W: AnyMatrix) -> np.ndarray:
 
 
 def slem(W: AnyMatrix) -> float:
-    """The second largest eigenvalue modulus of a doubly stochastic W: 0 for n = 1, 1 where W is disconnected."""
-    if isinstance(W, Mean):
-        return 0.0
-    return second_largest_modulus(as_csr(W))
+    """The second largest eigenvalue modulus of a doubly stochastic W: 0 for n = 1, 1 where W is disconnected.
+
+    Raises a ValueError where it is not found: on some W above 600 replicas that are not normal.
+    """
+    found = _slem(W)
+    if found is None:
+        raise ValueError(f"the second eigenvalue of this directed W of n = {W.shape[0]} was not found")
+    return found
 
 
 def spectral_gap(W: AnyMatrix) -> float:
@@ -122,15 +126,15 @@ def facts(topology: Topology | nx.Graph[int], W: AnyMatrix | None = None, gamma:
     Given a networkx graph, `W` is its matrix (weights "given") or by default the one of the rule `auto`.
     """
     graph_edges, rule, matrix = _parts(topology, W)
-    n, second = matrix.shape[0], slem(matrix)
+    n, second = matrix.shape[0], _slem(matrix)
     cheap = n <= DENSE or isinstance(matrix, Mean | Identity)
     return {
         "n": n,
         "edges": graph_edges,
         "weights": rule,
-        "spectral_gap": 1 - second,
+        "spectral_gap": None if second is None else 1 - second,
         "slem": second,
-        "mixing_time": 0 if n == 1 else mixing_time(second),
+        "mixing_time": None if second is None else 0 if n == 1 else mixing_time(second),
         "effective_neighbours": effective_neighbours(matrix, gamma) if cheap else None,
         "gamma": gamma,
         "stationary_consensus": {order: _finite(matrix, order) if cheap else None for order in ORDERS[:2]},
@@ -142,6 +146,10 @@ def _parts(topology: Topology | nx.Graph[int], W: AnyMatrix | None) -> tuple[int
         return topology.edge_count(), topology.weights_used(), topology.matrix() if W is None else W
     rule = rule_used("auto", topology) if W is None else "given"
     return topology.number_of_edges(), rule, WEIGHTS["auto"](topology) if W is None else W
+
+
+def _slem(W: AnyMatrix) -> float | None:
+    return 0.0 if isinstance(W, Mean) else second_largest_modulus(as_csr(W))
 
 
 def _finite(W: AnyMatrix, order: Order) -> float | None:

@@ -23,7 +23,7 @@ def check_mixing_matrix(W: AnyMatrix, graph: nx.Graph[int] | None = None, *, all
     """Raise a ValueError unless W averages: square, finite, doubly stochastic to 1e-8 and slem below one.
 
     Given a graph, W must also keep to its edges. Negative entries are allowed: the fastest weights have them.
-    With `allow_disconnected` the last condition, slem < 1, is dropped.
+    With `allow_disconnected` the last condition, slem < 1, is dropped; where slem is not found, connected is enough.
     """
     csr = _square(W)
     _check_finite(csr)
@@ -78,7 +78,7 @@ def _check_mixes(csr: csr_array) -> None:
             f"the mixing matrix never reaches agreement: it splits into the components {component_names(parts)}"
         )
     slem = second_largest_modulus(csr)
-    if slem >= 1:
+    if slem is not None and slem >= 1:
         raise ValueError(
             f"the mixing matrix never reaches agreement: its second largest eigenvalue modulus is {slem:.6g}, and must "
             f"be below 1 (where it is 1, give every replica some weight on itself)"

@@ -6,16 +6,16 @@ So it hashes, prints, pickles and travels to a worker; graph and matrix are buil
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import networkx as nx
 import numpy as np
 
-from topologies.arguments import check_name, whole_number
+from topologies.arguments import KnobError, about, check_name, whole_number
 from topologies.connectivity import component_names, components, hearing_pattern
-from topologies.files import graph_from_file, is_file_name, matrix_from_file
+from topologies.files import graph_from_file, is_file_name, matrix_from_file, version
 from topologies.graphs import Knob, build_graph, check_knobs
 from topologies.matrices import Identity, Mean, MixingMatrix, Sparse
 from topologies.sizes import check_size
@@ -23,7 +23,12 @@ from topologies.stochasticity import check_mixing_matrix
 from topologies.weights import WEIGHTS, rule_used
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
+
+    from scipy.sparse import csr_array
+
+Built = TypeVar("Built")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Topology:
     """`graph` is a name in GRAPHS or a graph file, `weights` a name in WEIGHTS or a matrix file (.npy, .json).
 
     Names, knobs and numbers are checked at once; an impossible n, a bad file, weights that do not fit the graph and a
-    disconnected graph raise a ValueError (a missing file a FileNotFoundError) from `graph_object` and `matrix`.
+    disconnected graph raise a ValueError (a missing file a FileNotFoundError) from `graph_object` and `matrix`. Every
+    error says in its attribute `knob` which field it is about, or which of the graph's knobs.
     """
 
     graph: str
@@ -42,20 +48,23 @@ class Topology:
     allow_disconnected: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "knobs", tuple(sorted((name, value) for name, value in self.knobs)))
+        object.__setattr__(self, "knobs", tuple(sorted(dict(self.knobs).items())))
         check_size(self.graph, self.n)
-        whole_number("seed", self.seed)
+        for name in ("n", "seed"):  # NumPy's integers become Python's, which every format can write
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if not is_file_name(self.weights):
             check_name("weights", self.weights, WEIGHTS)
         if not is_file_name(self.graph):
             check_knobs(self.graph, dict(self.knobs))
         elif self.knobs:
-            raise ValueError(f"a graph file takes no knobs, and {self.graph} was given {dict(self.knobs)}")
+            raise KnobError("graph", f"a graph file takes no knobs, and {self.graph} was given {dict(self.knobs)}")
 
     @classmethod
     def from_file(cls, path: str | PathLike[str], **fields: Any) -> Topology:
         """The topology of a graph file, n being the number of nodes in it; `fields` are the other fields."""
-        return cls(str(path), graph_from_file(path).number_of_nodes(), **fields)
+        with about("graph"):
+            n = graph_from_file(path).number_of_nodes()
+        return cls(str(path), n, **fields)
 
     def graph_object(self) -> nx.Graph[int]:
         """The networkx graph, nodes 0..n-1; shared and therefore frozen. Connected unless `allow_disconnected`."""
@@ -80,15 +89,30 @@ class Topology:
         return self.n * (self.n - 1) // 2 if self.graph == "complete" else self.graph_object().number_of_edges()
 
 
-@lru_cache(maxsize=16)
+def cached_by_content(build: Callable[[Topology], Built]) -> Callable[[Topology], Built]:
+    """`build`, done once for a topology and the present content of its files: an edited file is read again."""
+
+    @lru_cache(maxsize=16)
+    def built(topology: Topology, versions: tuple[object, ...]) -> Built:
+        return build(topology)
+
+    @wraps(build)
+    def latest(topology: Topology) -> Built:
+        return built(topology, tuple(map(version, topology.files())))
+
+    return latest
+
+
+@cached_by_content
 def _graph_object(topology: Topology) -> nx.Graph[int]:
     graph = _read(topology) if is_file_name(topology.graph) else _build(topology)
     parts = components(hearing_pattern(graph))
     if len(parts) > 1 and not topology.allow_disconnected:
         names = component_names(parts)
-        raise ValueError(
+        raise KnobError(
+            "graph",
             f"the graph {topology.graph} is disconnected, so its replicas never agree: its components are {names}; "
-            f"join them, or set allow_disconnected"
+            f"join them, or set allow_disconnected",
         )
     frozen: nx.Graph[int] = nx.freeze(graph)
     return frozen
@@ -99,24 +123,30 @@ def _build(topology: Topology) -> nx.Graph[int]:
 
 
 def _read(topology: Topology) -> nx.Graph[int]:
-    graph = graph_from_file(topology.graph)
+    with about("graph"):
+        graph = graph_from_file(topology.graph)
     nodes = graph.number_of_nodes()
     if nodes != topology.n:
-        raise ValueError(f"the graph in {topology.graph} has {nodes} nodes, and n = {topology.n}: set n to {nodes}")
+        raise KnobError("n", f"the graph in {topology.graph} has {nodes} nodes, and n = {topology.n}: set n to {nodes}")
     return graph
 
 
-@lru_cache(maxsize=16)
+@cached_by_content
 def _matrix(topology: Topology) -> MixingMatrix:
     # Every rule but `lazy` gives J on the complete graph, whose n^2/2 edges are then never built.
     if topology.graph == "complete" and topology.weights in WEIGHTS and topology.weights != "lazy":
         return _smallest_kind(Mean(topology.n))
     graph = topology.graph_object()
+    with about("weights"):
+        return _smallest_kind(Sparse(_weighted(graph, topology)))
+
+
+def _weighted(graph: nx.Graph[int], topology: Topology) -> csr_array:
     if topology.weights in WEIGHTS:
-        return _smallest_kind(Sparse(WEIGHTS[topology.weights](graph)))
+        return WEIGHTS[topology.weights](graph)
     csr = matrix_from_file(topology.weights)
     check_mixing_matrix(csr, graph, allow_disconnected=topology.allow_disconnected)
-    return _smallest_kind(Sparse(csr))
+    return csr
 
 
 def _smallest_kind(matrix: Mean | Sparse) -> MixingMatrix:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import topologies
+from dsgd.cli import printed
 from dsgd.config.overrides import with_overrides
 from dsgd.config.problems import REFUSALS, ConfigError, refuse
 from dsgd.config.topology import blame_topology, read_topology
@@ -36,11 +37,11 @@ def facts(topology: topologies.Topology) -> dict[str, Any]:
     try:
         return topologies.facts(topology)
     except REFUSALS as error:
-        raise blame_topology(error, "topology", topology.graph, topology.weights, dict(topology.knobs)) from None
+        raise blame_topology(error, "topology") from None
 
 
 def draw(topology: topologies.Topology, path: Path) -> None:
-    """Draws the graph into an SVG file."""
+    """Draws the graph into an SVG file, and says so on stderr."""
     from dsgd.plots import draw_graph
 
     if path.suffix != ".svg":
@@ -50,3 +51,4 @@ def draw(topology: topologies.Topology, path: Path) -> None:
         path.write_text(figure.svg, encoding="utf-8")
     except REFUSALS as error:
         raise ConfigError(f"--plot: {error}") from None
+    printed.say(f"drawn: {path}")

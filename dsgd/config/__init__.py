@@ -150,7 +150,7 @@ def _refusals(values: Mapping[str, Any]) -> list[str]:
         Run(**values)
     except ValueError as error:
         (problem,) = refused(error, "", values).problems
-        others = {key: value for key, value in values.items() if key != problem.partition(":")[0]}
+        others = {key: value for key, value in values.items() if key != re.split("[.:]", problem)[0]}
         return [problem, *(_refusals(others) if len(others) < len(values) else [])]
     return []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dsgd.config.problems import REFUSALS, ConfigError, collected, refused
-from dsgd.config.topology import DEFAULT, blame_topology
+from dsgd.config.topology import blame_topology
 from dsgd.loop import check, mixing
 
 if TYPE_CHECKING:
@@ -25,10 +25,7 @@ def check_run(run: Run) -> None:
             "files": lambda: _check_files(run),
         }
     )
-    try:
-        check(run)
-    except REFUSALS as error:
-        raise _blame_batches(error) from None
+    _blamed("", lambda: check(run))
 
 
 def check_model(run: Run) -> None:
@@ -44,16 +41,17 @@ def check_backend(backend: Backend) -> None:
 
 
 def _check_graph(schedule: Schedule) -> None:
-    schedule = mixing(schedule)
-    topology = getattr(schedule, "topology", DEFAULT)
     try:
-        schedule(0)
+        mixing(schedule)(0)
     except REFUSALS as error:
-        raise blame_topology(error, "topology", topology.graph, topology.weights, dict(topology.knobs)) from None
+        raise blame_topology(error, "topology") from None
 
 
 def _check_files(run: Run) -> None:
-    missing = [path for path in run.files() if not path.is_file()]
+    """Of all files but those of the topology, whose graph and matrix were just looked at."""
+    topology = getattr(mixing(run.topology), "topology", None)
+    elsewhere = topology.files() if topology else ()
+    missing = [path for path in run.files() if path not in elsewhere and not path.is_file()]
     if missing:
         raise ConfigError(*(f"{path}: no such file; correct its path in the configuration" for path in missing))
 
@@ -63,11 +61,3 @@ def _blamed(path: str, look: Callable[[], Any]) -> None:
         look()
     except REFUSALS as error:
         raise refused(error, path, ("device",)) from None
-
-
-def _blame_batches(error: BaseException) -> ConfigError:
-    """The complaint of a sampler or a partition at the key it is about."""
-    sentence = str(error)
-    if sentence.startswith("batch_size"):
-        return refused(error, "", ("batch_size",))
-    return refused(error, "batch_size" if "batch" in sentence.lower() else "task.partition")

@@ -8,6 +8,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from dsgd.yaml_values import dotted
+from topologies.arguments import knob_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -69,12 +70,14 @@ def refuse_type(given: Any, hint: Any, path: str) -> NoReturn:
 
 
 def refused(error: BaseException, path: str, keys: Iterable[str] = ()) -> ConfigError:
-    """The complaint of a part about its knobs, at the knob that it starts with if that is one of `keys`."""
+    """The complaint of a part at the knob that it names, or else that it starts with if that is one of `keys`."""
     sentence = str(error) or type(error).__name__
-    start = re.match(r"(\w+)(?: is | are |=| )", sentence)
-    if start is not None and start[1] in keys:
-        return ConfigError(f"{dotted(path, start[1])}: {sentence[start.end() :]}")
-    return ConfigError(f"{path}: {sentence}" if path else sentence)
+    start = re.match(r"(\w+)(?: is | are | = |=| )", sentence)
+    first = start[1] if start else ""
+    knob = knob_of(error) or (first if first in keys else "")
+    at = dotted(path, knob) if knob else path
+    said = sentence[start.end() :] if start and knob and first == knob.rpartition(".")[2] else sentence
+    return ConfigError(f"{at}: {said}" if at else said)
 
 
 def choice(allowed: Iterable[str], given: Any, path: str, also: str = "") -> str:

@@ -9,29 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd.config.overrides import BARE
 from dsgd.config.parts import built, knob_readers, named, plain
-from dsgd.config.problems import REFUSALS, ConfigError, attempted, choice, collected, refuse, refuse_key
+from dsgd.config.problems import REFUSALS, ConfigError, attempted, choice, collected, refuse, refuse_key, refused
 from dsgd.yaml_values import dotted
 from topologies import GRAPHS, SCHEDULES, WEIGHTS, Topology, knobs_of
+from topologies.arguments import knob_of
 from topologies.files import GRAPH_FORMATS, MATRIX_FORMATS, is_file_name
+from topologies.sizes import check_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from topologies import Schedule
 
 DEFAULT = Topology("ring", 16)
-CLUES = {  # a phrase in a complaint of `topologies`: the key it is about; the first that is found counts
-    "mixing matrix": "weights",
-    "W[": "weights",
-    "weights": "weights",
-    "cvxpy": "weights",
-    "random_matching": "schedule",
-    "disconnected": "graph",
-    "no connected graph": "graph",
-    " n = ": "n",
-    "n must": "n",
-    "seed must": "graph.seed",
-}
+BESIDE_GRAPH = ("graph", "n", "weights", "allow_disconnected")  # the other knobs of a topology are inside its graph
 
 
 def read_topology(given: Any, path: str) -> Schedule:
@@ -88,8 +79,7 @@ def _topology(path: str, **values: Any) -> Topology:
             return Topology.from_file(values["graph"], **{k: v for k, v in values.items() if k != "graph"})
         return Topology(**({"n": DEFAULT.n} | values))
     except REFUSALS as error:
-        named = values["graph"], values.get("weights", ""), dict(values["knobs"])
-        raise blame_topology(error, path, *named) from None
+        raise blame_topology(error, path) from None
 
 
 def _graph_and_knobs(given: Any, path: str) -> dict[str, Any]:
@@ -120,17 +110,10 @@ def _rule(given: Any, path: str) -> str:
     return choice(WEIGHTS, given, path, f"a file that ends in {', '.join(MATRIX_FORMATS)}")
 
 
-def blame_topology(
-    error: BaseException, path: str, graph: str = "", weights: str = "", knobs: Iterable[str] = ()
-) -> ConfigError:
-    """The complaint of `topologies` about a graph and weights, at the key that it is about."""
-    sentence = str(error)
-    first = sentence.partition(" ")[0]
-    if first in knobs:
-        return ConfigError(f"{path}.graph.{first}: {sentence}")
-    clues = CLUES | {name: key for name, key in ((graph, "graph"), (weights, "weights")) if is_file_name(name)}
-    key = next((f".{key}" for clue, key in clues.items() if clue in sentence), "")
-    return ConfigError(f"{path}{key}: {sentence}")
+def blame_topology(error: BaseException, path: str) -> ConfigError:
+    """The complaint of a `Topology`, at the key where a configuration has the knob that it names."""
+    knob = knob_of(error)
+    return refused(error, path if not knob or knob in BESIDE_GRAPH else dotted(path, "graph"))
 
 
 def _size(given: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -142,8 +125,17 @@ def _size(given: Mapping[str, Any], path: str) -> dict[str, Any]:
         for key in given
         if key != "n"
     }
-    n = partial(plain, int, given.get("n", DEFAULT.n), dotted(path, "n"))
+    n = partial(_possible_size, given.get("n", DEFAULT.n), path)
     return {"n": collected(misplaced | {"n": n})["n"]}
+
+
+def _possible_size(given: Any, path: str) -> int:
+    n: int = plain(int, given, dotted(path, "n"))
+    try:
+        check_size("a schedule", n)
+    except ValueError as error:
+        raise blame_topology(error, path) from None
+    return n
 
 
 def _names(kind: type[Any]) -> tuple[str, ...]:

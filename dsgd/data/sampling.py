@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsgd.randomness import Key, generator
+from topologies.arguments import KnobError, about
 
 if TYPE_CHECKING:
     from dsgd.data.examples import Labels
@@ -85,11 +86,13 @@ def _drawn(source: Sampler, start: int, stop: int) -> Indices:
 def sampler(partition: Partition, y: Labels, n: int, batch_size: int | None, seed: int) -> Sampler:
     """The mini-batches of n replicas with training labels `y`; batch_size None takes all a replica has at every step.
 
-    ValueError if a batch is larger than what a replica draws from, or if full batches would differ in size.
+    ValueError if a batch is larger than what a replica draws from, if full batches would differ in size, or if the
+    partition refuses; its `knob` is that of a run.
     """
     if n < 1:
-        raise ValueError(f"n={n} replicas is not possible: give at least 1.")
-    shards = partition.shards(y, n, seed)
+        raise KnobError("topology.n", f"n={n} replicas is not possible: give at least 1.")
+    with about("task.partition"):
+        shards = partition.shards(y, n, seed)
     sizes = [len(y)] * n if shards is None else [len(shard) for shard in shards]
     if batch_size is None:
         batch_size = _full_batch(sizes)
@@ -99,9 +102,10 @@ def sampler(partition: Partition, y: Labels, n: int, batch_size: int | None, see
 
 def _full_batch(sizes: list[int]) -> int:
     if min(sizes) != max(sizes):
-        raise ValueError(
+        raise KnobError(
+            "batch_size",
             f"Full batches need shards of one size, but these have {min(sizes)} to {max(sizes)} training examples: "
-            "give a batch_size, or use the shards or iid partition."
+            "give a batch_size, or use the shards or iid partition.",
         )
     return sizes[0]
 
@@ -111,12 +115,15 @@ def _check_batch_size(batch_size: int, sizes: list[int], shared: bool) -> None:
     if 1 <= batch_size <= smallest:
         return
     if batch_size < 1 <= smallest:
-        raise ValueError(f"batch_size={batch_size} is not possible: give 1 to {smallest}.")
+        raise KnobError("batch_size", f"batch_size={batch_size} is not possible: give 1 to {smallest}.")
     if shared:
-        raise ValueError(f"batch_size={batch_size} is larger than the training set: give at most {smallest}.")
+        raise KnobError(
+            "batch_size", f"batch_size={batch_size} is larger than the training set: give at most {smallest}."
+        )
     replica = sizes.index(smallest)
-    raise ValueError(
+    raise KnobError(
+        "batch_size",
         f"batch_size={batch_size} does not fit replica {replica}'s shard of size {smallest}, the smallest of "
         f"{len(sizes)}: give a smaller batch_size, fewer replicas, or a partition with larger shards "
-        "(dirichlet has min_partition_size, iid has no shards)."
+        "(dirichlet has min_partition_size, iid has no shards).",
     )

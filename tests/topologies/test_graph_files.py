@@ -58,6 +58,12 @@ def test_names_are_sorted_as_numbers_or_as_text(tmp_path):
     assert sorted(graph_from_file(file)[1]) == [0, 2]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    for name, content in (("g.edgelist", "0 1\n1 0\n"), ("g.json", '{"n": 2, "edges": [[0, 1]]}')):
+        (tmp_path / name).write_text("\ufeff" + content, encoding="utf-8")
+        assert sorted(graph_from_file(tmp_path / name).edges) == [(0, 1)]
+
+
 def test_graphml_with_parallel_edges(tmp_path):
     nx.write_graphml(nx.MultiGraph([("a", "b"), ("a", "b"), ("b", "c")]), tmp_path / "g.graphml")
     assert sorted(graph_from_file(tmp_path / "g.graphml").edges) == [(0, 1), (1, 2)]
@@ -65,7 +71,8 @@ def test_graphml_with_parallel_edges(tmp_path):
 
 HOSTILE = {
     "empty.edgelist": (b"", "holds a graph of 0 nodes"),
-    "short.edgelist": (b"0 1\n2\n", "line 2 holds one field: expected an edge"),
+    "short.edgelist": (b"0 1\n2\n", "line 2: expected an edge, two node names with a space"),
+    "commas.edgelist": (b"0, 1\n1, 2\n", "line 1: expected an edge, .* no comma"),
     "binary.edgelist": (b"\xff\xfe\x00", "is not UTF-8 text"),
     "empty.graphml": (b"", "is not GraphML"),
     "html.graphml": (b"<html></html>", "is not GraphML"),
@@ -76,6 +83,7 @@ HOSTILE = {
     ),
     "empty.json": (b"", "is not JSON"),
     "list.json": (b"[1, 2]", "is not a graph: expected"),
+    "weights.json": (b"[[0.5, 0.5], [0.5, 0.5]]", "is not a graph: .*; a mixing matrix goes to weights"),
     "number.json": (b"3", "is not a graph: expected"),
     "triple.json": (b'{"edges": [[0, 1, 2]]}', "is not a graph: expected"),
     "huge.json": (b'{"edges": [], "n": 1000000000000}', "is not a graph: expected"),
@@ -118,6 +126,17 @@ def test_a_bad_array_is_one_sentence(tmp_path, array, sentence):
     for read in (graph_from_file, matrix_from_file):
         with pytest.raises(ValueError, match=sentence):
             read(tmp_path / "g.npy")
+
+
+@pytest.mark.parametrize("entry", [0.5, 2, -1])
+def test_weights_are_no_graph(tmp_path, entry):
+    np.save(tmp_path / "g.npy", [[0, 1], [entry, 0]])
+    with pytest.raises(
+        ValueError, match=rf"g.npy holds {entry} at \[1, 0\]: .* only 0 and 1; a mixing matrix goes to w"
+    ):
+        graph_from_file(tmp_path / "g.npy")
+    np.save(tmp_path / "g.npy", [[False, True], [True, False]])
+    assert graph_from_file(tmp_path / "g.npy").number_of_edges() == 1
 
 
 def test_nothing_is_unpickled(tmp_path):

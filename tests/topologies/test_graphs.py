@@ -175,3 +175,13 @@ def test_knobs_are_listed_with_their_defaults():
 
 def test_numpy_integers_are_numbers():
     assert build_graph("ring", np.int64(5)).number_of_nodes() == 5
+
+
+def test_a_knob_that_leaves_no_size_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"it needs n above k = 1000000000; no n up to 1048576 is possible"):
+        build_graph("watts_strogatz", 16, k=10**9)
+
+
+def test_a_number_beyond_floats_is_refused():
+    with pytest.raises(ValueError, match="p must be a finite number"):
+        build_graph("erdos_renyi", 16, p=10**400)

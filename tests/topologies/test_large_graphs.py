@@ -146,3 +146,33 @@ def test_a_large_disconnected_graph_has_no_gap():
 def test_matchings_of_large_graphs():
     for topology in (Topology("ring", 50_000), Topology("complete", 100_000)):
         assert RandomMatching(topology)(3).messages > 0.8 * topology.n
+
+
+def circulant(n, weights):
+    """W[i, i + k mod n] = weights[k], and its eigenvalues sum_k weights[k] e^(2 pi i j k / n)."""
+    rows = np.arange(n)
+    W = sum(csr_array((np.full(n, w), (rows, (rows + k) % n)), shape=(n, n)) for k, w in weights.items())
+    return csr_array(W), sum(w * np.exp(2j * np.pi * rows * k / n) for k, w in weights.items())
+
+
+def test_negative_weights_may_reach_below_the_diagonal():
+    W, eigenvalues = circulant(3001, {0: 0.1, 1: 0.5, -1: 0.5, 2: -0.05, -2: -0.05})
+    assert slem(W) == pytest.approx(np.abs(eigenvalues[1:]).max(), abs=1e-12)
+
+
+def test_a_large_cycle_of_shifts_never_mixes():
+    assert slem(circulant(1000, {1: 1.0})[0]) == 1
+
+
+def test_what_is_not_found_of_a_large_skewed_digraph_is_none(tmp_path):
+    n = 700
+    swapped = np.arange(n)
+    swapped[:-1:7], swapped[1::7] = swapped[1::7].copy(), swapped[:-1:7].copy()
+    W = circulant(n, {0: 0.3, 1: 0.5})[0] + csr_array((np.full(n, 0.2), (np.arange(n), swapped)), shape=(n, n))
+    np.save(tmp_path / "w.npy", W.toarray())
+    np.save(tmp_path / "g.npy", W.toarray().T != 0)
+    described = facts(Topology(str(tmp_path / "g.npy"), n, str(tmp_path / "w.npy")))
+    assert (described["n"], described["edges"]) == (n, n + n // 7)
+    assert [described[name] for name in ("spectral_gap", "slem", "mixing_time")] == [None] * 3
+    with pytest.raises(ValueError, match="the second eigenvalue of this directed W of n = 700 was not found"):
+        slem(W)

@@ -141,7 +141,7 @@ def test_optimal_weights_without_cvxpy_name_the_extra(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr("topologies.optimal_weights.import_module", missing)
-    with pytest.raises(ValueError, match=r"need cvxpy: pip install 'dsgd\[topology\]'$"):
+    with pytest.raises(ValueError, match=r'need cvxpy: pip install "dsgd\[topology\]", or -e "\.\[topology\]" from'):
         WEIGHTS["fmmc"](build_graph("ring", 5))
 
 
@@ -166,3 +166,14 @@ def test_a_fastest_chain_has_no_negative_entry_where_the_solver_oversteps():
     W = WEIGHTS["fmmc"](nx.complete_bipartite_graph(2, 5)).toarray()
     assert W.min() >= -1e-15
     assert slem(W) == pytest.approx(0.6, abs=1e-6)
+
+
+def test_a_solver_that_fails_is_told(monkeypatch):
+    cvxpy = pytest.importorskip("cvxpy")
+
+    def failing(*arguments, **options):
+        raise cvxpy.SolverError("no luck")
+
+    monkeypatch.setattr(cvxpy.Problem, "solve", failing)
+    with pytest.raises(ValueError, match=r"the solver found no optimal weights \(it failed\): use weights = 'auto'"):
+        WEIGHTS["fdla"](build_graph("path", 4))

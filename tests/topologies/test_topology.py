@@ -7,7 +7,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from topologies import Identity, Mean, Sparse, Topology, build_graph
+from topologies import Identity, KnobError, Mean, RandomMatching, Sparse, Topology, build_graph
+from topologies.arguments import knob_of
 
 
 def test_it_hashes_prints_and_pickles_without_its_matrix():
@@ -130,3 +131,73 @@ def test_weights_from_a_file_are_checked_against_the_graph(tmp_path):
     assert Topology("complete", 4, str(tmp_path / "mean.json")).matrix() == Mean(4)
     with pytest.raises(ValueError, match=r"W\[0, 2\] is 0\.25, and the graph has no edge from 2 to 0"):
         Topology("ring", 4, str(tmp_path / "mean.json")).matrix()
+
+
+def test_an_edited_graph_file_is_read_again(tmp_path):
+    file = tmp_path / "g.edgelist"
+    file.write_text("0 1\n1 2\n2 3\n")
+    topology = Topology(str(file), 4)
+    before, pairing = topology.matrix(), RandomMatching(topology)
+    pairing(0)
+    assert topology.matrix() is before
+    file.write_text("0 1\n0 2\n0 3\n")  # as long as before: the clock alone tells
+    assert topology.edge_count() == 3
+    assert set(topology.graph_object()[0]) == {1, 2, 3}
+    assert (topology.matrix().toarray() != before.toarray()).any()
+    assert all(0 in np.flatnonzero(pairing(step).partner != np.arange(4)) for step in range(9))
+
+
+def test_an_edited_matrix_file_is_read_again(tmp_path):
+    file = tmp_path / "w.json"
+    topology = Topology("complete", 2, str(file))
+    for own in (0.25, 0.75):
+        file.write_text(json.dumps([[own, 1 - own], [1 - own, own]]))
+        assert topology.matrix().toarray()[0, 0] == own
+
+
+def test_knobs_may_be_a_mapping():
+    assert Topology("ring", 4, knobs={}) == Topology("ring", 4)
+    assert Topology("erdos_renyi", 9, knobs={"p": 0.5}) == Topology("erdos_renyi", 9, knobs=(("p", 0.5),))
+
+
+@pytest.mark.parametrize(
+    ("knob", "fields"),
+    [
+        ("graph", {"graph": "rign", "n": 4}),
+        ("graph", {"graph": "none.edgelist", "n": 4}),
+        ("graph", {"graph": "cut.edgelist", "n": 4}),
+        ("graph", {"graph": "erdos_renyi", "n": 9, "knobs": (("p", 0),)}),
+        ("n", {"graph": "ring", "n": 0}),
+        ("n", {"graph": "ring", "n": 2**21}),
+        ("n", {"graph": "hypercube", "n": 12}),
+        ("n", {"graph": "cut.edgelist", "n": 5}),
+        ("p", {"graph": "ring", "n": 4, "knobs": (("p", 1),)}),
+        ("p", {"graph": "erdos_renyi", "n": 9, "knobs": (("p", 2),)}),
+        ("k", {"graph": "watts_strogatz", "n": 9, "knobs": (("k", 3),)}),
+        ("seed", {"graph": "ring", "n": 4, "seed": 0.5}),
+        ("weights", {"graph": "ring", "n": 4, "weights": "fast"}),
+        ("weights", {"graph": "ring", "n": 4, "weights": "none.json"}),
+        ("weights", {"graph": "ring", "n": 4, "weights": "sums.json"}),
+        ("weights", {"graph": "star", "n": 4, "weights": "uniform"}),
+        ("weights", {"graph": "exponential", "n": 4, "weights": "lazy"}),
+        ("weights", {"graph": "ring", "n": 101, "weights": "fdla"}),
+    ],
+    ids=str,
+)
+def test_a_refusal_names_its_knob(tmp_path, monkeypatch, knob, fields):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cut.edgelist").write_text("0 1\n2 3\n")
+    (tmp_path / "sums.json").write_text("[[2]]")
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        Topology(**fields).matrix()
+    assert knob_of(caught.value) == knob
+
+
+def test_a_refusal_travels_between_processes():
+    error = pickle.loads(pickle.dumps(KnobError("n", "n must be a whole number, not 0.5")))
+    assert (error.knob, str(error)) == ("n", "n must be a whole number, not 0.5")
+
+
+def test_numbers_of_numpy_become_plain():
+    topology = Topology("ring", np.int64(5), seed=np.int32(3))
+    assert (type(topology.n), type(topology.seed)) == (int, int)

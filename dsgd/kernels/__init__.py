@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dsgd.kernels.in_turn import InTurn
-from dsgd.kernels.network import Kernels, Network
+from dsgd.kernels.kernel import Kernels, Network
 from dsgd.kernels.stacked import Stacked, chain_of
 from dsgd.kernels.vmapped import Vmapped
 from dsgd.trees import Layout

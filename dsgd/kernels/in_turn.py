@@ -12,7 +12,7 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from dsgd.kernels.network import Network
+from dsgd.kernels.kernel import Network
 from dsgd.threads import over_parts
 from dsgd.trees import Params
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from dsgd.kernels.network import Network
+from dsgd.kernels.kernel import Network
 from dsgd.threads import over_parts
 from dsgd.trees import Params
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsgd.kernels.network import Network
+from dsgd.kernels.kernel import Network
 from dsgd.trees import Params
 
 if TYPE_CHECKING:

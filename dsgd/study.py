@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -39,13 +39,18 @@ MARK = "study.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What a study makes of its runs' histories; `answer` says in a few sentences what was found, from the numbers."""
+    """What a study makes of its runs' histories.
+
+    `answer` says in a few sentences what was found, from the numbers, its paragraphs parted by blank lines;
+    `definitions` say what each symbol of the claims means.
+    """
 
     claims: Sequence[Claim]
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     notes: Sequence[str] = ()
     answer: str = ""
+    definitions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Study(Protocol):
@@ -120,18 +125,28 @@ def conduct(
     kept = KeptRuns(folder, device, tuple(observers), progress, train or _train, key or _key, workers)
     summary = _answer(study, preset, settings, kept, began, words)
     if any(claim["verdict"] == "inconclusive" for claim in summary["claims"]):
-        summary = _answer(study, preset, replace(settings, seeds=2 * settings.seeds), kept, began, words)
+        doubled = replace(settings, seeds=2 * settings.seeds)
+        summary = _answer(study, preset, doubled, kept, began, words, summary["trained"])
     return summary
 
 
 def _answer(
-    study: Study, preset: str, settings: Any, kept: KeptRuns, began: float, words: Sequence[str]
+    study: Study,
+    preset: str,
+    settings: Any,
+    kept: KeptRuns,
+    began: float,
+    words: Sequence[str],
+    trained: int = 0,
 ) -> dict[str, Any]:
-    """One round: the missing runs, the report on all of them, its three files; returns the summary."""
+    """One round: the missing runs, the report on all of them, its three files; returns the summary.
+
+    `trained` runs were trained in the round before.
+    """
     runs = study.runs(settings)
     folders = kept.folders(runs)
     _mark(kept.folder, study)
-    kept.train_missing(runs, folders)
+    trained += kept.train_missing(runs, folders)
     report = _reported(study, settings, {label: results.read_history(folder) for label, folder in folders.items()})
     summary: dict[str, Any] = results.jsonable(
         {
@@ -146,10 +161,11 @@ def _answer(
             "answer": report.answer,
             "seeds": settings.seeds,
             **_cost(set(folders.values())),
+            "trained": trained,
             "seconds": time.perf_counter() - began,
         }
     )
-    shown = (summary, report.tables, report.figures, report.notes)
+    shown = (summary, report.tables, report.figures, report.notes, report.definitions)
     write_atomically(kept.folder / "report.html", render_html(*shown))
     write_atomically(kept.folder / "report.md", render_markdown(*shown))
     write_atomically(kept.folder / "summary.json", results.to_json(summary, indent=2) + "\n")

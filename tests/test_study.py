@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -93,7 +93,8 @@ def test_a_second_call_trains_nothing_and_says_the_same(run_study):
     first, trainer = run_study(), Trainer()
     second = run_study(train=trainer)
     assert trainer.trained == []
-    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert (first["trained"], second["trained"]) == (3, 0)
+    assert {**first, "seconds": 0, "trained": 0} == {**second, "seconds": 0}
 
 
 def test_an_interrupted_study_continues_without_repeating(run_study, tmp_path):
@@ -106,7 +107,8 @@ def test_an_interrupted_study_continues_without_repeating(run_study, tmp_path):
     continued = Trainer()
     summary = run_study(train=continued)
     assert [run.seed for run in continued.trained] == [1, 2]
-    assert summary == {**run_study(), "seconds": summary["seconds"]}
+    assert summary["trained"] == 2
+    assert summary == {**run_study(), "seconds": summary["seconds"], "trained": 2}
 
 
 @pytest.mark.parametrize("damage", ["summary.json", "metrics.jsonl"])
@@ -142,10 +144,19 @@ def test_inconclusive_doubles_the_seeds_once(run_study):
     summary = run_study(a_study(low=0.45, high=0.55), train=trainer)
     assert summary["claims"][0]["verdict"] == "inconclusive"
     assert [run.seed for run in trainer.trained] == [0, 1, 2, 3, 4, 5]
-    assert (summary["seeds"], summary["claims"][0]["n"], summary["runs"]) == (6, 6, 6)
+    assert (summary["seeds"], summary["claims"][0]["n"], summary["runs"], summary["trained"]) == (6, 6, 6, 6)
     again = Trainer()
     run_study(a_study(low=0.45, high=0.55), train=again)
     assert again.trained == []
+
+
+def test_the_page_says_what_the_symbols_mean(run_study, tmp_path):
+    study = a_study()
+    report = study.report
+    study.report = lambda *given: replace(report(*given), definitions={"Xi": "covariance of the replicas"})
+    run_study(study)
+    assert "<dt>Ξ</dt><dd>covariance of the replicas</dd>" in (tmp_path / "out" / "report.html").read_text()
+    assert "- **Ξ**: covariance of the replicas" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_a_verdict_reached_doubles_nothing(run_study):

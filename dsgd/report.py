@@ -38,12 +38,13 @@ CONTROLS = (
 MEANINGS = (
     "Bounds are tested by one-sided t-tests, two for a criterion with two bounds; the p-values of all claims of the "
     "study are adjusted by Holm's method. Intervals are of 95 %, over independent runs: Student's t below 20 runs, BCa "
-    "bootstrap from 20 on. They have two sides also where the test has one, and Student's are symmetric, so that they "
-    "may cross such a criterion's bound, or a limit that the quantity itself cannot pass. Quantities without spread, or "
-    "of one run only (n = 1), are compared with the bounds. The margin is the distance from the estimate to the nearest "
-    "bound."
+    "bootstrap from 20 on. They have two sides also where the test has one, and Student's are symmetric, so they may "
+    "cross the bound of such a criterion, or a limit that the quantity itself cannot pass. Quantities without spread, "
+    "or of one run only (n = 1), are compared with the bounds. The margin is the distance from the estimate to the "
+    "nearest bound."
 )
 CLAIM_COLUMNS = ("", "claim", "kind", "estimate", "95 % interval", "n", "criterion", "verdict")
+NUMERAL = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 STRIP_WIDTH = 160.0
 
 
@@ -58,9 +59,11 @@ class Table:
 
     @property
     def numeric(self) -> set[int]:
-        """The columns that hold numbers, and nothing else but gaps."""
+        """The columns that hold numbers, as such or in digits, and nothing else but gaps."""
         columns = enumerate(zip(*self.rows, strict=True))
-        return {i for i, cells in columns if not any(isinstance(cell, str) for cell in cells)}
+        return {
+            i for i, cells in columns if all(not isinstance(cell, str) or NUMERAL.fullmatch(cell) for cell in cells)
+        }
 
 
 def render_html(

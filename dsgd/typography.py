@@ -12,16 +12,19 @@ if TYPE_CHECKING:
 LEAST_DECIMALS, MOST_DECIMALS, MOST_DIGITS = 2, 6, 4
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 GREEK = {"Xi": "Ξ", "sigma": "σ", "delta": "δ", "eta": "η"}
-SIGNS = {"+-": "±", "<=": "≤", ">=": "≥", " - ": " − ", " * ": " · ", " x ": " × ", "-": "−"}
+BOUND = "\u00a0"  # a space at which no line is broken
+SIGNS = {"+-": "±", "<=": "≤", ">=": "≥", "-": "−"}
+SIGNS |= {" +- ": f"{BOUND}±{BOUND}", " - ": f"{BOUND}− ", " * ": f"{BOUND}· ", " x ": f"{BOUND}×{BOUND}"}
+SIGNS |= {" to ": f"{BOUND}to{BOUND}", " %": f"{BOUND}%"}
 TYPED = re.compile(
     rf"(?<![A-Za-z])(?:{'|'.join(GREEK)})(?![A-Za-z])"
-    r"|\+-|<=|>=| [-*] |(?<=\d) x (?=\d)|(?<![\w-])-(?=[\d.])"  # a hyphen is a minus sign before a number alone
+    r"| \+- |\+-|<=|>=| [-*] |(?<=\d) (?:(?:x|to) (?=\d)|%)|(?<![\w-])-(?=[\d.])"  # a hyphen is a minus before a number
     r"|\^(?P<power>-?\d+)"
 )
 
 
 def symbols(text: str) -> str:
-    """ASCII formulas with the signs that print has for them: `lr^2 sigma^2 +- 0.1` is lr² σ² ± 0.1."""
+    """ASCII formulas with the signs that print has for them: `lr^2 +- 0.1` is lr² ± 0.1, not parted before a sign."""
     return TYPED.sub(_symbol, text)
 
 

@@ -52,7 +52,7 @@ DEFINITIONS = {
     "g": "gradient of the loss L at the mean w: centralized SGD's, C-SGD",
     "G_D": "D-SGD's mean gradient: the mean of grad L(w + s (w_j - w)) over the replicas",
     "G_A": "average-direction SAM's gradient, AD-SAM: the mean of grad L(w + s e) over e ~ N(0, Xi)",
-    "G_sym": "G_D averaged over s and -s: D-SGD's with the replicas made symmetric around w",
+    "G_sym": "D-SGD's with the replicas made symmetric: G_D averaged with what it is at the mirrored deviations",
     "H": "Hessian of L at w",
     "S(P)": "Tr Xi / (lr^2 sigma^2) in linear theory, for mixing matrix P and gradient noise of variance sigma^2",
 }

@@ -109,7 +109,7 @@ def test_a_legend_names_all_curves(count):
 
 def test_labels_are_in_the_signs_of_print():
     drawn = plots.log_log("t", [Series("|G_A - g|", X, X)], "lr * steps", "Tr Xi", guides=((2, "s^2"),))
-    assert {"|G_A − g|", "lr · steps", "Tr Ξ", "s²"} <= set(texts(drawn))
+    assert {"|G_A\u00a0− g|", "lr\u00a0· steps", "Tr Ξ", "s²"} <= set(texts(drawn))
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,11 @@ def test_the_page_shows_claims_tables_figures_notes_and_how_it_was_run():
     assert SVG in page
 
 
+def test_columns_of_numbers_are_known_by_their_cells():
+    table = Table("t", "abcde", [(1, "0.5", "ring", None, "1 to 2"), (2.5, "-1e-5", "3", 4, "2")])
+    assert table.numeric == {0, 1, 3}
+
+
 def test_no_claims_make_a_page_too():
     assert "This study makes no claims." in render_html(a_summary() | {"claims": []})
     assert "This study makes no claims." in render_markdown(a_summary() | {"claims": []})
@@ -202,14 +207,19 @@ def test_formulas_are_in_print_on_the_page_and_as_typed_in_the_summary():
     definitions = {"G_sym": "of Xi"}
     page = render_html(summary, definitions=definitions)
     for shown in (
-        "|G<sub>A</sub> − g| &lt;b&gt;<",
-        "lr² to 2.0 ± 0.1",
+        "|G<sub>A</sub>\u00a0− g| &lt;b&gt;<",
+        "lr² to 2.0\u00a0±\u00a00.1",
         '<p class="answer">First, s ≤ 1.</p>\n<p class="answer">Second.</p>',
         "<dt>G<sub>sym</sub></dt><dd>of Ξ</dd>",
     ):
         assert shown in page
     text = render_markdown(summary, definitions=definitions)
-    for shown in ("G_A − g", "lr² to 2.0 ± 0.1", "First, s ≤ 1.\n\nSecond.\n", "## Symbols\n\n- **G_sym**: of Ξ"):
+    for shown in (
+        "G_A − g",
+        "lr² to 2.0 ± 0.1",
+        "First, s ≤ 1.\n\nSecond.\n",
+        "## Symbols\n\n- **G_sym**: of Ξ",
+    ):
         assert shown in text
     assert claim["criterion"] == "lr^2 to 2.0 +- 0.1"
 

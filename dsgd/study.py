@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
     from dsgd.run import Run
 
 __all__ = ["Claim", "Figure", "Judged", "Report", "Study", "StudyError", "Table", "conduct", "find_study", "judge"]
-__all__ += ["list_studies", "settings_of"]
+__all__ += ["list_studies", "settings_of", "study_costs", "study_folder"]
 
 Histories = dict[str, list[results.Row]]
 
 PARTS = ("question", "presets", "runs", "report")
 DEFAULT_PRESET = "standard"
 MARK = "study.json"
+FOLDERS = re.compile(r"(?<![\w.:/~-])~?/(?:[^/,\]}\"']*/)*")  # of an absolute path, up to its last name
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,38 @@ def find_study(name_or_path: str) -> Study:
 
 def list_studies() -> dict[str, str]:
     """The names of the studies that come with dsgd, each with the first line of its docstring; none is imported."""
-    return {name: _first_line(path) for name, path in _files().items()}
+    return {name: _docstring(path).partition("\n")[0] for name, path in _files().items()}
+
+
+def study_costs() -> dict[str, str]:
+    """What the presets of each study cost, by the `Takes` lines of its docstring, empty without; none is imported."""
+    found = {
+        name: re.search(r"^Takes\s+(.*(?:\n[ \t]+.*)*)", _docstring(path), re.M) for name, path in _files().items()
+    }
+    return {name: "" if takes is None else " ".join(takes[1].split()) for name, takes in found.items()}
 
 
 def settings_of(study: Study, preset: str | None = None, seed: int | None = None) -> tuple[str, Any]:
-    """The preset's name and settings, its first seed replaced by `seed`. None: `standard`, or the first preset."""
+    """The preset's name and settings, its first seed replaced by `seed`. None: `standard`, or the first preset.
+
+    ValueError where the study has no such preset, or its settings are not ones.
+    """
+    if not study.presets:
+        raise ValueError(f"study {_name(study)} has no presets; give at least one")
     name = preset or (DEFAULT_PRESET if DEFAULT_PRESET in study.presets else next(iter(study.presets)))
     if name not in study.presets:
         raise ValueError(f"study {_name(study)} has no preset {name!r}; allowed are {', '.join(study.presets)}")
     settings = study.presets[name]
+    if not (is_dataclass(type(settings)) and hasattr(settings, "seeds") and hasattr(settings, "seed")):
+        raise ValueError(f"preset {name} of study {_name(study)} must be a dataclass with the fields seeds and seed")
     return name, settings if seed is None else replace(settings, seed=seed)
+
+
+def study_folder(study: Study, preset: str | None = None, seed: int | None = None) -> Path:
+    """The default folder: `runs/study-NAME-PRESET`, with `-seed-SEED` behind for another seed than the preset's."""
+    name, settings = settings_of(study, preset)
+    other = "" if seed in (None, settings.seed) else f"-seed-{seed}"
+    return Path("runs") / results.valid_name(f"study-{_name(study)}-{name}{other}")
 
 
 def conduct(
@@ -120,7 +144,7 @@ def conduct(
     settings = replace(settings, **(changes or {}))
     if settings.seeds < 1:
         raise ValueError(f"seeds: {settings.seeds}; it must be at least 1")
-    folder = Path(out) if out is not None else Path("runs") / results.valid_name(f"study-{_name(study)}-{preset}")
+    folder = Path(out) if out is not None else study_folder(study, preset, seed)
     _refuse_foreign(folder, study)
     kept = KeptRuns(folder, device, tuple(observers), progress, train or _train, key or _key, workers)
     summary = _answer(study, preset, settings, kept, began, words)
@@ -189,11 +213,11 @@ def _cost(folders: set[Path]) -> dict[str, Any]:
 
 
 def _command(study: Study, preset: str, settings: Any, changes: Sequence[str]) -> str:
-    """The line that repeats the study; a study from elsewhere is named by its file alone, never by a path."""
+    """The line that repeats the study; files, a study's own too, are named by their last name, never by a path."""
     path = Path(getattr(study, "__file__", None) or _name(study))
     own = path.suffix != ".py" or _files().get(path.stem) == path
     words = ["dsgd", "study", path.stem if own else path.name, "--preset", preset, "--seed", str(settings.seed)]
-    return shlex.join([*words, *changes])
+    return shlex.join([*words, *(FOLDERS.sub("", change) for change in changes)])
 
 
 def _refuse_foreign(folder: Path, study: Study) -> None:
@@ -230,7 +254,11 @@ def _load(path: Path) -> Study:
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} cannot be read as a Python file")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"{path} cannot be loaded: {results.describe_error(error)}") from error
     if lacking := [part for part in PARTS if not hasattr(module, part)]:
         raise ValueError(f"{path} is not a study: it lacks {', '.join(lacking)}")
     return cast("Study", module)
@@ -240,8 +268,8 @@ def _name(study: Study) -> str:
     return study.__name__.rpartition(".")[2]
 
 
-def _first_line(path: Path) -> str:
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+def _docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
 
 
 def _train(run: Run, **how: Any) -> Result:

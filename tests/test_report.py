@@ -202,13 +202,13 @@ def test_numbers_are_short(value, text):
 
 
 def test_formulas_are_in_print_on_the_page_and_as_typed_in_the_summary():
-    claim = a_claim(name="|G_A - g| <b>", criterion="lr^2 to 2.0 +- 0.1")
+    claim = a_claim(name="|G_A - g| <b>", criterion="lr^2 is 2.0 +- 0.1")
     summary = a_summary(claim, answer="First, s <= 1.\n\nSecond.")
     definitions = {"G_sym": "of Xi"}
     page = render_html(summary, definitions=definitions)
     for shown in (
         "|G<sub>A</sub>\u00a0− g| &lt;b&gt;<",
-        "lr² to 2.0\u00a0±\u00a00.1",
+        "lr² is 2.0\u00a0±\u00a00.1",
         '<p class="answer">First, s ≤ 1.</p>\n<p class="answer">Second.</p>',
         "<dt>G<sub>sym</sub></dt><dd>of Ξ</dd>",
     ):
@@ -216,12 +216,12 @@ def test_formulas_are_in_print_on_the_page_and_as_typed_in_the_summary():
     text = render_markdown(summary, definitions=definitions)
     for shown in (
         "G_A − g",
-        "lr² to 2.0 ± 0.1",
+        "lr² is 2.0 ± 0.1",
         "First, s ≤ 1.\n\nSecond.\n",
         "## Symbols\n\n- **G_sym**: of Ξ",
     ):
         assert shown in text
-    assert claim["criterion"] == "lr^2 to 2.0 +- 0.1"
+    assert claim["criterion"] == "lr^2 is 2.0 +- 0.1"
 
 
 def test_controls_are_explained_where_there_are_some():

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dsgd import study as studies
-from dsgd.study import Claim, Report, StudyError, conduct, find_study, list_studies
+from dsgd.study import Claim, Report, StudyError, conduct, find_study, list_studies, study_costs
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,12 @@ def test_the_summary_is_the_contract_and_lies_in_the_folder(run_study, tmp_path)
     assert "&lt;b&gt;mean&lt;/b&gt;" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "report.md").read_text().startswith("# fake")
     assert str(tmp_path) not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_no_absolute_path_is_in_the_command(run_study):
+    words = ("data.folder=/home/me/data", "rough={weights: /abs/w.pt, widths: [4]}", "graph=a/b.edgelist", "ratio=1/16")
+    expected = ("data.folder=data", "'rough={weights: w.pt, widths: [4]}'", "graph=a/b.edgelist", "ratio=1/16")
+    assert run_study(words=words)["command"].partition("--seed 0 ")[2] == " ".join(expected)
 
 
 def test_a_second_call_trains_nothing_and_says_the_same(run_study):
@@ -221,6 +227,9 @@ def test_the_default_folder_names_study_and_preset(run_study, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     run_study(out=None, preset="smoke")
     assert (tmp_path / "runs" / "study-fake-smoke" / "report.html").is_file()
+    run_study(out=None, preset="smoke", seed=7)
+    run_study(out=None, preset="smoke", seed=0)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"study-fake-smoke", "study-fake-smoke-seed-7"}
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(run_study):
@@ -293,6 +302,46 @@ def test_what_is_not_a_study_is_told_what_it_lacks(home, tmp_path):
         find_study(str(tmp_path / "half.py"))
     with pytest.raises(ValueError, match=r"there is no study file nowhere\.py"):
         find_study("nowhere.py")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def broken(:", r"mine\.py cannot be loaded: SyntaxError: .*\(mine\.py, line 1\)"),
+        ("import gone", r"mine\.py cannot be loaded: ModuleNotFoundError: No module named 'gone'"),
+        ("1 / 0", r"mine\.py cannot be loaded: ZeroDivisionError"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told_why(home, tmp_path, source, message):
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(ValueError, match=message):
+        find_study(str(tmp_path / "mine.py"))
+    assert "dsgd_experiments.mine" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("presets", "message"),
+    [
+        ({}, "study fake has no presets; give at least one"),
+        (
+            {"smoke": FakeRun("ring", 0)},
+            "preset smoke of study fake must be a dataclass with the fields seeds and seed",
+        ),
+        ({"smoke": {"seeds": 1, "seed": 0}}, "preset smoke of study fake must be a dataclass"),
+    ],
+)
+def test_settings_that_are_none_are_refused(run_study, presets, message):
+    study = a_study()
+    study.presets = presets
+    with pytest.raises(ValueError, match=message):
+        run_study(study)
+
+
+def test_studies_say_what_they_cost(home):
+    (home / "costly.py").write_text(
+        '"""Costly.\n\nTakes   smoke 8 seconds,\n        paper a day.\nExpect  Nothing.\n"""\n'
+    )
+    assert study_costs() == {"breaks": "", "costly": "smoke 8 seconds, paper a day.", "works": ""}
 
 
 def test_importing_costs_no_torch_matplotlib_jinja_or_scipy():

@@ -19,6 +19,7 @@ from dsgd.typography import duration, symbols, written
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from jinja2 import Template
     from markupsafe import Markup
 
     from dsgd.figures import Figure
@@ -77,14 +78,9 @@ def render_html(
 
     ValueError for a figure that is not inert.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    folder = FileSystemLoader(Path(__file__).parent / "templates")
-    pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"number": number, "symbols": symbols, "typeset": typeset, "written": written, "strip": strip}
-    pages.filters |= {"tested": tested, "paragraphs": paragraphs}
-    return pages.get_template("report.html.j2").render(
+    return _page().render(
         summary=summary,
         headline=headline(summary["claims"]),
         calm=all(claim["verdict"] == "supported" for claim in summary["claims"]),
@@ -145,7 +141,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     return [
         ("command", summary["command"]),
         ("preset", f"{summary['preset']}, {summary['seeds']} seeds from {summary['seed']}"),
-        ("runs", f"{summary['runs']}, whose training took {duration(summary['run_seconds'])}, added up"),
+        ("runs", f"{summary['runs']}, whose training took {duration(summary['run_seconds'])} in all"),
         ("time", f"{duration(summary['seconds'])}: {_trained(summary['trained'], summary['runs'])}"),
         ("versions", versions),
         ("commit", summary["git"] or "unknown, not run from a checkout"),
@@ -201,6 +197,15 @@ def plain(text: object) -> str:
 def prose(text: str) -> str:
     """`text` for Markdown, with the signs of print."""
     return plain(symbols(text))
+
+
+def _page() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = FileSystemLoader(Path(__file__).parent / "templates")
+    pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {f.__name__: f for f in (number, paragraphs, strip, symbols, tested, typeset, written)}
+    return pages.get_template("report.html.j2")
 
 
 def _trained(trained: int, runs: int) -> str:

@@ -36,7 +36,6 @@ SMALL = [
     "measure_every=2",
     "batch_size=4",
 ]
-SLOW_IMPORTS = ("torch", "ray", "matplotlib", "sklearn", "jinja2")
 ROW = (
     "step",
     "train_loss_mean_model",
@@ -66,32 +65,6 @@ def dsgd_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         return status, out, err
 
     return command
-
-
-def in_new_process(*arguments: str) -> tuple[int, list[str], list[str]]:
-    """The exit status of a command, its lines on stderr, and which of SLOW_IMPORTS it loaded."""
-    code = (
-        "import json, sys; from dsgd.cli import main; status = main(sys.argv[1:]);"
-        f"loaded = [name for name in {SLOW_IMPORTS} if name in sys.modules];"
-        "print(json.dumps(loaded), file=sys.stderr); sys.exit(status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-    *lines, loaded = done.stderr.splitlines()
-    return done.returncode, lines, json.loads(loaded)
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]], ids=" ".join)
-def test_help_loads_nothing_slow(arguments: list[str]) -> None:
-    assert in_new_process(*arguments) == (0, [], [])
-
-
-def test_a_rejected_configuration_loads_nothing_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    status, lines, loaded = in_new_process("run", "task=digits", "task.partition=shards", "batch_size=1000")
-    assert (status, loaded) == (2, [])
-    assert lines[0].startswith("batch_size: 1000 ")
 
 
 REFUSED = {

@@ -132,7 +132,7 @@ def test_the_page_shows_claims_tables_figures_notes_and_how_it_was_run():
         assert shown in text
     assert "dsgd study equivalence --preset standard --seed 0" in text
     assert "python 3.11, torch unknown" in text
-    assert "20, whose training took 3 min 20 s, added up" in text
+    assert "20, whose training took 3 min 20 s in all" in text
     assert "7.4 s: 12 trained, 8 reused" in text
     assert SVG in page
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -342,11 +341,3 @@ def test_studies_say_what_they_cost(home):
         '"""Costly.\n\nTakes   smoke 8 seconds,\n        paper a day.\nExpect  Nothing.\n"""\n'
     )
     assert study_costs() == {"breaks": "", "costly": "smoke 8 seconds, paper a day.", "works": ""}
-
-
-def test_importing_costs_no_torch_matplotlib_jinja_or_scipy():
-    modules = "dsgd.study, dsgd.results, dsgd.plots, dsgd.report, dsgd.statistics"
-    heavy = "{'torch', 'matplotlib', 'jinja2', 'scipy', 'networkx', 'ray'}"
-    program = f"import sys, {modules}; print(sorted({heavy} & sys.modules.keys()))"
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "[]"

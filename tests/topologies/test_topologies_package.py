@@ -1,17 +1,9 @@
-"""The package is a floor of its own: quick to import, without torch, dsgd or cvxpy, and its example runs."""
+"""The package's public names are there, and its example runs."""
 
 import doctest
-import subprocess
 import sys
 
 import topologies
-
-
-def test_it_imports_neither_torch_nor_dsgd_nor_a_solver():
-    heavy = {"torch", "dsgd", "cvxpy", "scipy.sparse.linalg", "scipy.linalg", "matplotlib"}
-    code = f"import topologies, sys; print(*{heavy} & set(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert loaded.strip() == ""
 
 
 def test_the_example_runs():

@@ -45,8 +45,8 @@ class KeptRuns:
         """The folder of each run, by label; equal runs share one. FileNotFoundError where a run's data is missing."""
         return {label: self.folder / "runs" / self.key(run)[:20] for label, run in runs.items()}
 
-    def train_missing(self, runs: Mapping[str, Run], folders: Mapping[str, Path]) -> None:
-        """Train the runs that are not finished. StudyError, after all, when some failed."""
+    def train_missing(self, runs: Mapping[str, Run], folders: Mapping[str, Path]) -> int:
+        """Train the runs that are not finished; returns how many. StudyError, after all, when some failed."""
         distinct = {folder: label for label, folder in folders.items()}
         missing = {label: (runs[label], folder) for folder, label in distinct.items() if not _finished(folder)}
         finished, failures = len(distinct) - len(missing), []
@@ -63,6 +63,7 @@ class KeptRuns:
             label, error = failures[0]
             many = f"{len(failures)} of {len(distinct)} runs failed, first " if len(failures) > 1 else "run "
             raise StudyError(f"{many}{label!r}: {error}")
+        return len(missing)
 
     def _in_turn(self, missing: Missing) -> Iterator[tuple[str, str | None]]:
         for label, (run, folder) in missing.items():

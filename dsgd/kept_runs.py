@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
-from os import cpu_count
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from dsgd import results
@@ -71,8 +72,8 @@ class KeptRuns:
 
     def _side_by_side(self, missing: Missing, workers: int) -> Iterator[tuple[str, str | None]]:
         """Each process trains one run at a time with its share of the cores; observers are not told of steps."""
-        threads = max(1, (cpu_count() or 1) // workers)
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (threads,))
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (threads,))
         try:
             waiting = {
                 pool.submit(trained_into, folder, label, run, self.backend): label
@@ -107,13 +108,21 @@ def trained_into(
 def default_workers(backend: Backend) -> int:
     """One process a core where runs are computed on this machine's CPU; one in all where they share a GPU."""
     on_cpu = hasattr(backend, "torch_device") and backend.torch_device().type == "cpu"
-    return cpu_count() or 1 if on_cpu else 1
+    return os.cpu_count() or 1 if on_cpu else 1
 
 
-def _limit_threads(threads: int) -> None:
+def _begin_worker(threads: int) -> None:
+    """Limits torch's threads, and ends this process with the one that started it, however that one ends."""
     import torch
 
     torch.set_num_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _finished(folder: Path) -> bool:

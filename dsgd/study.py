@@ -76,7 +76,7 @@ def conduct(
     settings = replace(settings, **(changes or {}))
     if settings.seeds < 1:
         raise ValueError(f"seeds: {settings.seeds}; it must be at least 1")
-    folder = Path(out) if out is not None else study_folder(study, preset, seed)
+    folder = Path(out) if out is not None else study_folder(study, preset, seed, words)
     _refuse_foreign(folder, study)
     kept = KeptRuns(folder, backend or LocalBackend(), tuple(observers), progress, key or _key, workers)
     asked = Asked(study, preset, settings, tuple(words), began)

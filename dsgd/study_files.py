@@ -7,6 +7,7 @@ A study's file has a docstring (question, claim, source, expected result, minute
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import re
 import sys
@@ -100,11 +101,15 @@ def settings_of(study: Study, preset: str | None = None, seed: int | None = None
     return name, settings if seed is None else replace(settings, seed=seed)
 
 
-def study_folder(study: Study, preset: str | None = None, seed: int | None = None) -> Path:
-    """The default folder: `runs/study-NAME-PRESET`, with `-seed-SEED` behind for another seed than the preset's."""
+def study_folder(study: Study, preset: str | None = None, seed: int | None = None, words: Sequence[str] = ()) -> Path:
+    """The default folder: `runs/study-NAME-PRESET`.
+
+    Another seed than the preset's, and changes of its settings in `words`, have a folder of their own.
+    """
     name, settings = settings_of(study, preset)
     other = "" if seed in (None, settings.seed) else f"-seed-{seed}"
-    return Path("runs") / results.valid_name(f"study-{study_name(study)}-{name}{other}")
+    changed = f"-changed-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:8]}" if words else ""
+    return Path("runs") / results.valid_name(f"study-{study_name(study)}-{name}{other}{changed}")
 
 
 def study_files() -> dict[str, Path]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -228,6 +231,48 @@ def test_the_default_folder_names_study_and_preset(run_study, tmp_path, monkeypa
     run_study(out=None, preset="smoke", seed=7)
     run_study(out=None, preset="smoke", seed=0)
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"study-fake-smoke", "study-fake-smoke-seed-7"}
+
+
+def test_changed_settings_have_a_default_folder_of_their_own(run_study, tmp_path, monkeypatch):
+    """So that they do not take the place of the preset's own report."""
+    monkeypatch.chdir(tmp_path)
+    run_study(out=None)
+    run_study(out=None, changes={"seeds": 2}, words=["seeds=2"])
+    run_study(out=None, changes={"seeds": 4}, words=["seeds=4"])
+    folders = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert folders[0] == "study-fake-standard"
+    assert len(folders) == 3
+    assert all(re.fullmatch(r"study-fake-standard-changed-[0-9a-f]{8}", name) for name in folders[1:])
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    """Also when it is killed and can tell nobody."""
+    program = """
+import os, signal, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from dsgd.kept_runs import _begin_worker
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, get_context("spawn"), _begin_worker, (1,))
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (tmp_path / "parent.py").write_text(program)
+    told = subprocess.run([sys.executable, "parent.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    worker, deadline = int(told.stdout), time.monotonic() + 20
+    while _lives(worker):
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.1)
+
+
+def _lives(pid):
+    """Whether the process is there and not merely waiting to be buried."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(run_study):

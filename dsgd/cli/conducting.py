@@ -31,7 +31,7 @@ def conducted(
         check_backend(backend)
         study = studies.find_study(name)
         changed = changes(studies.settings_of(study, preset, seed)[1], words)
-        folder = out or studies.study_folder(study, preset, seed)
+        folder = out or studies.study_folder(study, preset, seed, words)
         how: dict[str, Any] = {"backend": backend, "workers": workers or default_workers(backend)}
         with study_progress() as progress:
             how |= {"changes": changed, "words": words, "progress": progress}

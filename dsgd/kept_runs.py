@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
-from os import cpu_count
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from dsgd import results
@@ -45,8 +46,8 @@ class KeptRuns:
         """The folder of each run, by label; equal runs share one. FileNotFoundError where a run's data is missing."""
         return {label: self.folder / "runs" / self.key(run)[:20] for label, run in runs.items()}
 
-    def train_missing(self, runs: Mapping[str, Run], folders: Mapping[str, Path]) -> None:
-        """Train the runs that are not finished. StudyError, after all, when some failed."""
+    def train_missing(self, runs: Mapping[str, Run], folders: Mapping[str, Path]) -> int:
+        """Train the runs that are not finished; returns how many. StudyError, after all, when some failed."""
         distinct = {folder: label for label, folder in folders.items()}
         missing = {label: (runs[label], folder) for folder, label in distinct.items() if not _finished(folder)}
         finished, failures = len(distinct) - len(missing), []
@@ -63,6 +64,7 @@ class KeptRuns:
             label, error = failures[0]
             many = f"{len(failures)} of {len(distinct)} runs failed, first " if len(failures) > 1 else "run "
             raise StudyError(f"{many}{label!r}: {error}")
+        return len(missing)
 
     def _in_turn(self, missing: Missing) -> Iterator[tuple[str, str | None]]:
         for label, (run, folder) in missing.items():
@@ -70,8 +72,8 @@ class KeptRuns:
 
     def _side_by_side(self, missing: Missing, workers: int) -> Iterator[tuple[str, str | None]]:
         """Each process trains one run at a time with its share of the cores; observers are not told of steps."""
-        threads = max(1, (cpu_count() or 1) // workers)
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (threads,))
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (threads,))
         try:
             waiting = {
                 pool.submit(trained_into, folder, label, run, self.backend): label
@@ -106,13 +108,21 @@ def trained_into(
 def default_workers(backend: Backend) -> int:
     """One process a core where runs are computed on this machine's CPU; one in all where they share a GPU."""
     on_cpu = hasattr(backend, "torch_device") and backend.torch_device().type == "cpu"
-    return cpu_count() or 1 if on_cpu else 1
+    return os.cpu_count() or 1 if on_cpu else 1
 
 
-def _limit_threads(threads: int) -> None:
+def _begin_worker(threads: int) -> None:
+    """Limits torch's threads, and ends this process with the one that started it, however that one ends."""
     import torch
 
     torch.set_num_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _finished(folder: Path) -> bool:

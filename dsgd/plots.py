@@ -1,4 +1,4 @@
-"""Plots: numbers in, one figure out; powers as straight lines, curves over steps, estimates in a row each, graphs.
+"""Plots: numbers in, one figure out; powers as straight lines, and graphs.
 
 Series differ by colour (Okabe and Ito's, safe for colour-blind readers) and by marker.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dsgd.figures import COLOURS, INK, WIDTH, Figure, canvas, rendered
+from dsgd.typography import RAISED, symbols
 from topologies.sizes import squarest_factors
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ MOST_NODES, MOST_ARROWS = 1024, 300
 
 @dataclass(frozen=True)
 class Series:
-    """A labelled curve; `lo` and `hi` are the ends of its error bars or band, `slope` a fitted power to name."""
+    """A labelled curve; `lo` and `hi` are the ends of its error bars, `slope` a fitted power to name.
+
+    Points follow each other along x. A y of None is a gap: the line is broken there, for nothing was measured.
+    """
 
     label: str
     x: Sequence[float]
@@ -33,16 +37,6 @@ class Series:
     lo: Sequence[float | None] | None = None
     hi: Sequence[float | None] | None = None
     slope: float | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A labelled estimate with its interval, None where there is none."""
-
-    label: str
-    estimate: float
-    lo: float | None = None
-    hi: float | None = None
 
 
 def log_log(
@@ -55,69 +49,17 @@ def log_log(
 ) -> Figure:
     """Powers as straight lines; `guides` are (slope, label), drawn dotted beside the first points of the curves.
 
-    Values that are missing, not finite or not positive are left out: a logarithmic axis has no place for them.
+    Values that are missing, not finite or not positive leave gaps: a logarithmic axis has no place for them.
     """
     with canvas() as (drawing, axes):
-        axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+        axes.set(xscale="log", yscale="log", xlabel=symbols(xlabel), ylabel=symbols(ylabel))
         drawn = [_positive(curve) for curve in series]
         for place, curve in enumerate(drawn):
             axes.errorbar(curve.x, _floats(curve.y), yerr=_bars(curve), capsize=2, **_look(place, _with_slope(curve)))
         for place, (slope, label) in enumerate(guides):
-            _guide(axes, drawn[place % len(drawn)], slope, label)
+            _guide(axes, drawn[place % len(drawn)], slope, symbols(label))
         _plain_log_ticks(axes)
-        _legend(drawing, axes, least=1)
-        return rendered(drawing, title, caption)
-
-
-def lines(
-    title: str,
-    series: Sequence[Series],
-    xlabel: str = "steps",
-    ylabel: str = "",
-    caption: str = "",
-    *,
-    log_y: bool = False,
-) -> Figure:
-    """Curves over steps, each with its band from `lo` to `hi`; a missing value leaves a gap."""
-    with canvas() as (drawing, axes):
-        axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log_y else "linear")
-        for place, curve in enumerate(series):
-            marker: dict[str, Any] = {"marker": "", "linestyle": ("-", "--", "-.", ":")[place // len(COLOURS) % 4]}
-            axes.plot(curve.x, _floats(curve.y), **_look(place, curve.label) | marker)
-            if curve.lo is not None and curve.hi is not None:
-                band: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "alpha": 0.18, "linewidth": 0}
-                axes.fill_between(curve.x, _floats(curve.lo), _floats(curve.hi), **band)
-        if log_y:
-            _plain_log_ticks(axes)
         _legend(drawing, axes)
-        return rendered(drawing, title, caption)
-
-
-def intervals(
-    title: str,
-    estimates: Sequence[Estimate],
-    xlabel: str = "",
-    caption: str = "",
-    *,
-    band: tuple[float | None, float | None] = (None, None),
-) -> Figure:
-    """A forest plot: each estimate with its interval in a row, the first on top, over the accepted `band`."""
-    with canvas(0.9 + 0.32 * len(estimates)) as (drawing, axes):
-        rows = range(len(estimates))
-        for row, one in zip(rows, estimates, strict=True):
-            colour = COLOURS[0] if _inside(one, band) else COLOURS[1]
-            ends = (one.estimate if one.lo is None else one.lo, one.estimate if one.hi is None else one.hi)
-            axes.plot(ends, (row, row), color=colour, solid_capstyle="butt")
-            axes.plot(one.estimate, row, "o", color=colour, markerfacecolor=colour if _inside(one, band) else "none")
-        left, right = _reach(estimates, band)
-        axes.set(xlim=(left, right), ylim=(len(estimates) - 0.4, -0.6), xlabel=xlabel)
-        axes.axvspan(*(edge if end is None else end for end, edge in zip(band, (left, right), strict=True)), **_SHADE)
-        for end in band:
-            if end is not None:
-                axes.axvline(end, color=INK, linewidth=0.8, alpha=0.5)
-        axes.set_yticks(list(rows), [one.label for one in estimates])
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
         return rendered(drawing, title, caption)
 
 
@@ -160,17 +102,14 @@ def positions(graph: nx.Graph[Any], kind: str = "") -> dict[Any, tuple[float, fl
     return _circle(nodes)
 
 
-_SHADE: dict[str, Any] = {"color": COLOURS[2], "alpha": 0.14, "linewidth": 0, "zorder": 0}
-
-
 def _look(place: int, label: str) -> dict[str, Any]:
-    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "label": label}
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "label": symbols(label)}
 
 
-def _legend(drawing: Drawing, axes: Axes, least: int = 2) -> None:
-    """Below the plot, out of the curves' way, which makes the drawing taller; none below `least` curves."""
+def _legend(drawing: Drawing, axes: Axes) -> None:
+    """Below the plot, out of the curves' way, which makes the drawing taller; none without curves."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) >= least:
+    if labels:
         columns = max(1, min(len(labels), 72 // (max(map(len, labels)) + 8)))
         drawing.set_figheight(drawing.get_figheight() + 0.2 * math.ceil(len(labels) / columns))
         drawing.legend(handles, labels, loc="outside lower left", ncols=columns)
@@ -181,15 +120,20 @@ def _with_slope(curve: Series) -> str:
 
 
 def _positive(curve: Series) -> Series:
-    """The curve without the points that a logarithmic axis cannot show, its error bars without such ends."""
-    kept = [i for i, (x, y) in enumerate(zip(curve.x, _floats(curve.y), strict=True)) if x > 0 and 0 < y < math.inf]
-    x, y = [curve.x[i] for i in kept], [float(curve.y[i] or 0) for i in kept]
+    """The curve with None for what a logarithmic axis cannot show, its error bars without such ends."""
+    kept = [i for i, x in enumerate(curve.x) if x > 0]
+    x, y = [curve.x[i] for i in kept], [_logarithmic(curve.y[i]) for i in kept]
     if curve.lo is None or curve.hi is None:
         return replace(curve, x=x, y=y, lo=None, hi=None)
-    lo, hi = _floats(curve.lo), _floats(curve.hi)
-    low = [lo[i] if 0 < lo[i] <= at else at for i, at in zip(kept, y, strict=True)]
-    high = [hi[i] if at <= hi[i] < math.inf else at for i, at in zip(kept, y, strict=True)]
-    return replace(curve, x=x, y=y, lo=low, hi=high)
+    low, high = ([_logarithmic(ends[i]) for i in kept] for ends in (curve.lo, curve.hi))
+    lo = [at if at is None or end is None or end > at else end for end, at in zip(low, y, strict=True)]
+    hi = [at if at is None or end is None or end < at else end for end, at in zip(high, y, strict=True)]
+    return replace(curve, x=x, y=y, lo=lo, hi=hi)
+
+
+def _logarithmic(value: float | None) -> float | None:
+    """The value if it has a finite logarithm."""
+    return float(value) if value is not None and 0 < value < math.inf else None
 
 
 def _bars(curve: Series) -> tuple[list[float], list[float]] | None:
@@ -206,10 +150,10 @@ def _floats(values: Sequence[float | None]) -> list[float]:
 
 def _guide(axes: Axes, curve: Series, slope: float, label: str) -> None:
     """A dotted line of the given power, named at its left end, a factor below the curve so that it does not hide it."""
-    if not curve.x:
+    points = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if y is not None]
+    if not points:
         return
-    ends = (min(curve.x), max(curve.x))
-    at, start = min(zip(curve.x, _floats(curve.y), strict=True))
+    (at, start), ends = min(points), (min(points)[0], max(points)[0])
     heights = [start / 2 * (end / at) ** slope for end in ends]
     axes.plot(ends, heights, linestyle=(0, (1, 2)), color=INK, alpha=0.7, linewidth=1.2)
     axes.annotate(label, (ends[0], heights[0]), (-5, -3), textcoords="offset points", ha="right", alpha=0.8)
@@ -233,21 +177,8 @@ def power_of_ten(value: float) -> str:
     if value <= 0 or 1e-3 < value < 1e3:
         return f"{value:g}"
     mantissa, exponent = f"{value:.3e}".split("e")
-    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    power = "10" + str(int(exponent)).translate(RAISED)
     return power if float(mantissa) == 1 else f"{float(mantissa):g}·{power}"
-
-
-def _inside(one: Estimate, band: tuple[float | None, float | None]) -> bool:
-    low, high = band
-    return (low is None or one.estimate >= low) and (high is None or one.estimate <= high)
-
-
-def _reach(estimates: Sequence[Estimate], band: tuple[float | None, float | None]) -> tuple[float, float]:
-    """The ends of an axis that shows all estimates, their intervals and the band, with a margin."""
-    shown = [value for one in estimates for value in (one.estimate, one.lo, one.hi) if value is not None]
-    shown += [end for end in band if end is not None]
-    room = 0.06 * (max(shown) - min(shown)) or 0.06 * abs(shown[0]) or 1.0
-    return min(shown) - room, max(shown) + room
 
 
 def _circle(nodes: Sequence[Any]) -> dict[Any, tuple[float, float]]:

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgd.figures import check_inert
+from dsgd.typography import duration, symbols, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from jinja2 import Template
+    from markupsafe import Markup
 
     from dsgd.figures import Figure
 
@@ -28,13 +32,20 @@ VERDICTS = {
     "refuted": ("✕", "the data show it outside (adjusted p < 0.05)"),
     "inconclusive": ("?", "the data show neither, also after the number of seeds was doubled once"),
 }
+CONTROLS = (
+    "A control violates a claim's assumptions on purpose: “supported” means that it missed what the claim predicts, "
+    "as it must, and so that the measurement can tell the difference."
+)
 MEANINGS = (
     "Bounds are tested by one-sided t-tests, two for a criterion with two bounds; the p-values of all claims of the "
     "study are adjusted by Holm's method. Intervals are of 95 %, over independent runs: Student's t below 20 runs, BCa "
-    "bootstrap from 20 on. Quantities without spread, or of one run only (n = 1), are compared with the bounds. "
-    "A control is supported when it behaved as a control must. The margin is the distance from the estimate to the "
+    "bootstrap from 20 on. They have two sides also where the test has one, and Student's are symmetric, so they may "
+    "cross the bound of such a criterion, or a limit that the quantity itself cannot pass. Quantities without spread, "
+    "or of one run only (n = 1), are compared with the bounds. The margin is the distance from the estimate to the "
     "nearest bound."
 )
+CLAIM_COLUMNS = ("", "claim", "kind", "estimate", "95 % interval", "n", "criterion", "verdict")
+NUMERAL = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 STRIP_WIDTH = 160.0
 
 
@@ -49,9 +60,11 @@ class Table:
 
     @property
     def numeric(self) -> set[int]:
-        """The columns that hold numbers, and nothing else but gaps."""
+        """The columns that hold numbers, as such or in digits, and nothing else but gaps."""
         columns = enumerate(zip(*self.rows, strict=True))
-        return {i for i, cells in columns if not any(isinstance(cell, str) for cell in cells)}
+        return {
+            i for i, cells in columns if all(not isinstance(cell, str) or NUMERAL.fullmatch(cell) for cell in cells)
+        }
 
 
 def render_html(
@@ -59,22 +72,23 @@ def render_html(
     tables: Sequence[Table] = (),
     figures: Sequence[Figure] = (),
     notes: Sequence[str] = (),
+    definitions: Mapping[str, str] | None = None,
 ) -> str:
-    """The whole page. `summary` is what `dsgd.study.conduct` returns; ValueError for a figure that is not inert."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    """The whole page. `summary` is what `dsgd.study.conduct` returns, `definitions` say what its symbols mean.
+
+    ValueError for a figure that is not inert.
+    """
     from markupsafe import Markup
 
-    folder = FileSystemLoader(Path(__file__).parent / "templates")
-    pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"number": number, "duration": duration, "interval": interval, "strip": strip}
-    # check_inert has read every figure, so its text may pass unescaped
-    drawn = [(figure, Markup(check_inert(figure.svg))) for figure in figures]
-    return pages.get_template("report.html.j2").render(
+    return _page().render(
         summary=summary,
         headline=headline(summary["claims"]),
         calm=all(claim["verdict"] == "supported" for claim in summary["claims"]),
+        controls=_controls(summary),
+        definitions=definitions or {},
         tables=tables,
-        figures=drawn,
+        # check_inert has read every figure, so its text may pass unescaped
+        figures=[(figure, Markup(check_inert(figure.svg))) for figure in figures],
         notes=notes,
         facts=facts(summary),
         verdicts=VERDICTS,
@@ -87,26 +101,25 @@ def render_markdown(
     tables: Sequence[Table] = (),
     figures: Sequence[Figure] = (),
     notes: Sequence[str] = (),
+    definitions: Mapping[str, str] | None = None,
 ) -> str:
     """The same report as GitHub Markdown; of the figures only titles and captions, for Markdown holds no drawing."""
-    claims = Table(
-        "Claims", ("", "claim", "kind", "estimate", "95 % interval", "n", "criterion", "verdict"), _rows(summary)
-    )
-    parts = [f"# {plain(summary['study'])}", plain(summary["question"])]
-    parts += [f"**{plain(line)}**" for line in headline(summary["claims"])]
-    parts += [plain(summary["answer"])] if summary.get("answer") else []
-    parts += _markdown_table(claims)
+    parts = [f"# {plain(summary['study'])}", prose(summary["question"])]
+    parts += [f"**{prose(line)}**" for line in headline(summary["claims"])]
+    parts += [prose(paragraph) for paragraph in paragraphs(summary.get("answer", ""))]
+    parts += _listed("Symbols", definitions or {})
+    title, claims = _markdown_table(Table("Claims and controls", CLAIM_COLUMNS, _rows(summary)))
+    parts += [part for part in (title, prose(_controls(summary)), claims) if part]
     for table in tables:
         parts += _markdown_table(table)
     if figures:
-        listed = [f"- **{plain(f.title)}** {plain(f.caption)}".rstrip() for f in figures]
-        parts += ["## Figures", "Drawn in `report.html`, beside this file.", "\n".join(listed)]
+        parts += _listed("Figures", {figure.title: figure.caption for figure in figures})
+        parts += ["Drawn in `report.html`, beside this file."]
     if notes:
-        parts += ["## Notes", "\n".join(f"- {plain(note)}" for note in notes)]
-    parts += _markdown_table(Table("How it was run", ("", ""), facts(summary)))
-    meanings = [f"- **{name}**: {meaning}" for name, (_, meaning) in VERDICTS.items()]
-    parts += ["## What the verdicts mean", "\n".join(meanings), MEANINGS]
-    return "\n\n".join(parts) + "\n"
+        parts += ["## Notes", "\n".join(f"- {prose(note)}" for note in notes)]
+    parts += ["## How it was run", "\n".join(f"- **{name}**: {plain(text)}" for name, text in facts(summary))]
+    parts += _listed("What the verdicts mean", {name: meaning for name, (_, meaning) in VERDICTS.items()})
+    return "\n\n".join([*parts, prose(MEANINGS)]) + "\n"
 
 
 def headline(claims: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -128,8 +141,8 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     return [
         ("command", summary["command"]),
         ("preset", f"{summary['preset']}, {summary['seeds']} seeds from {summary['seed']}"),
-        ("runs", f"{summary['runs']}, trained in {duration(summary['run_seconds'])}"),
-        ("time", f"{duration(summary['seconds'])}, finished runs reused"),
+        ("runs", f"{summary['runs']}, whose training took {duration(summary['run_seconds'])} in all"),
+        ("time", f"{duration(summary['seconds'])}: {_trained(summary['trained'], summary['runs'])}"),
         ("versions", versions),
         ("commit", summary["git"] or "unknown, not run from a checkout"),
         ("machine", f"{machine['platform']}, {machine['cpus']} CPUs, device {machine['device']}"),
@@ -145,17 +158,23 @@ def number(value: Cell) -> str:
     return (str(value) if isinstance(value, int) else f"{value:.4g}").replace("-", "−")
 
 
-def interval(ci: Sequence[float | None]) -> str:
-    lo, hi = ci
-    return "–" if lo is None or hi is None else f"[{number(lo)}, {number(hi)}]"
+def typeset(text: str) -> Markup:
+    """`text` as HTML, escaped, with the signs and the subscripts of print: G_A is a G with a small A below."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<!\w)([^\W\d_])_(\w+)", r"\1<sub>\2</sub>", str(escape(symbols(text)))))
 
 
-def duration(seconds: float) -> str:
-    """7.4 s, 3 min 05 s, 2 h 10 min."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+def paragraphs(text: str) -> list[str]:
+    """The paragraphs of a text, which are parted by blank lines."""
+    return [part for part in re.split(r"\s*\n\s*\n\s*", text.strip()) if part]
+
+
+def tested(claim: Mapping[str, Any]) -> str:
+    """What stands behind a verdict where that is not two one-sided tests; empty where it is."""
+    if claim["n"] == 1 or claim["ci"][0] == claim["ci"][1]:
+        return "compared, not tested"
+    return "one-sided test" if None in (claim["low"], claim["high"]) else ""
 
 
 def strip(claim: Mapping[str, Any]) -> dict[str, float]:
@@ -175,29 +194,50 @@ def plain(text: object) -> str:
     return re.sub(r"([\\`*\[\]|#])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
 
 
-def _rows(summary: Summary) -> list[list[Cell]]:
-    def verdict(claim: Mapping[str, Any]) -> str:
-        wide = claim["verdict"] == "inconclusive" and claim["half_width"] is not None
-        widths = f" (half-width {number(claim['half_width'])}, margin {number(claim['margin'])})" if wide else ""
-        return f"{claim['verdict']}{widths}"
+def prose(text: str) -> str:
+    """`text` for Markdown, with the signs of print."""
+    return plain(symbols(text))
 
-    return [
-        [
-            VERDICTS[c["verdict"]][0],
-            c["name"],
-            c["kind"],
-            c["estimate"],
-            interval(c["ci"]),
-            c["n"],
-            c["criterion"],
-            verdict(c),
-        ]
-        for c in summary["claims"]
-    ]
+
+def _page() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = FileSystemLoader(Path(__file__).parent / "templates")
+    pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters |= {f.__name__: f for f in (number, paragraphs, strip, symbols, tested, typeset, written)}
+    return pages.get_template("report.html.j2")
+
+
+def _trained(trained: int, runs: int) -> str:
+    """How many of the runs were trained just now."""
+    counts = [f"{trained} trained"] * (trained > 0) + [f"{runs - trained} reused"] * (trained < runs)
+    return ", ".join(counts) or "no runs"
+
+
+def _controls(summary: Summary) -> str:
+    return CONTROLS if any(claim["kind"] == "control" for claim in summary["claims"]) else ""
+
+
+def _rows(summary: Summary) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for claim in summary["claims"]:
+        text = written(claim)
+        wide = claim["verdict"] == "inconclusive" and text["half_width"]
+        widths = f" (half-width {text['half_width']}, margin {text['margin']})" if wide else ""
+        criterion = "; ".join(part for part in (claim["criterion"], tested(claim)) if part)
+        sign, measured = VERDICTS[claim["verdict"]][0], (text["estimate"], text["interval"], claim["n"])
+        rows.append([sign, claim["name"], claim["kind"], *measured, criterion, f"{claim['verdict']}{widths}"])
+    return rows
 
 
 def _markdown_table(table: Table) -> list[str]:
     lines = [table.columns, ["---"] * len(table.columns), *table.rows]
-    cells = [[plain(number(cell)) for cell in line] for line in lines]
+    cells = [[prose(number(cell)) for cell in line] for line in lines]
     drawn = "\n".join(f"| {' | '.join(line)} |" for line in cells)
-    return [f"## {plain(table.title)}", drawn, *([plain(table.caption)] if table.caption else [])]
+    return [f"## {prose(table.title)}", drawn, *([prose(table.caption)] if table.caption else [])]
+
+
+def _listed(title: str, meanings: Mapping[str, str]) -> list[str]:
+    """A section that says of each name what it is; none where there are no names."""
+    lines = [f"- **{prose(name)}**: {prose(meaning)}".removesuffix(": ") for name, meaning in meanings.items()]
+    return [f"## {title}", "\n".join(lines)] if lines else []

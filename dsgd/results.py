@@ -85,7 +85,12 @@ class RunFolder:
         return self._close("ok", {**facts, "metrics": history[-1] if history else {}})
 
     def fail(self, error: BaseException, **facts: object) -> dict[str, Any]:
-        """Write the summary of a run that ended by `error`: status failed, the error in words, `facts`."""
+        """Write the summary of a run that ended by `error`: status failed, the error in words, `facts`.
+
+        Of a KeyboardInterrupt the status is interrupted, and there is no error to tell of.
+        """
+        if isinstance(error, KeyboardInterrupt):
+            return self._close("interrupted", facts)
         return self._close("failed", {"error": describe_error(error), **facts})
 
     def _close(self, status: str, facts: Mapping[str, object]) -> dict[str, Any]:

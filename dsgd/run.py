@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Run:
     metrics: tuple[Metric, ...] = (Consensus(), Accuracy())
 
     def __post_init__(self) -> None:
+        _refuse_names(self)
         _one_of("algorithm", self.algorithm, ALGORITHMS)
         _one_of("dtype", self.dtype, DTYPES)
         for name, least in (("local_steps", 1), ("steps", 1), ("seed", 0), ("measure_every", 1), ("snapshot_every", 0)):
@@ -114,6 +115,18 @@ def twin_name(gradient: Gradient) -> str:
         if type(gradient) is kind:
             return name
     raise ValueError(f"{type(gradient).__name__} is not a twin's method; allowed are {', '.join(TWINS)}")
+
+
+def _refuse_names(run: Run) -> None:
+    """ValueError where a part is not an object yet: a graph without a schedule, or a name."""
+    if isinstance(run.topology, Topology | str):
+        given = repr(run.topology) if isinstance(run.topology, str) else "a Topology"
+        raise ValueError(f"topology is {given}; it must be a schedule, so wrap a graph: Static(Topology(...))")
+    for f in fields(run):
+        value = getattr(run, f.name)
+        if isinstance(value, str) and f.default_factory is not MISSING:
+            example = f"{type(f.default_factory()).__name__}()"
+            raise ValueError(f"{f.name} is {value!r}; pass an object such as {example}; names go to dsgd.load_config")
 
 
 def _one_of(name: str, value: str, allowed: Any) -> None:

@@ -1,21 +1,18 @@
-"""A study: a question, the runs that can answer it, and what their histories say; run what is missing, then report.
+"""Conducting a study: run what is missing, judge what its histories say, report.
 
-A study is one Python file with a docstring (question, claim, source, expected result, minutes), `question`, `presets`,
-`runs` and `report`. Its runs are kept in its folder by their key, so a finished run is never repeated.
+The runs are kept in the study's folder by their key, so a finished run is never repeated.
 """
 
 from __future__ import annotations
 
-import ast
-import importlib.util
+import re
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 from dsgd import results
 from dsgd.atomic import write_atomically
@@ -23,6 +20,17 @@ from dsgd.figures import Figure
 from dsgd.kept_runs import KeptRuns, Progress, StudyError
 from dsgd.report import Table, render_html, render_markdown
 from dsgd.statistics import Claim, Judged, judge
+from dsgd.study_files import (
+    Report,
+    Study,
+    find_study,
+    list_studies,
+    settings_of,
+    study_costs,
+    study_files,
+    study_folder,
+    study_name,
+)
 
 if TYPE_CHECKING:
     from dsgd.backends import Backend
@@ -30,62 +38,10 @@ if TYPE_CHECKING:
     from dsgd.run import Run
 
 __all__ = ["Claim", "Figure", "Judged", "Report", "Study", "StudyError", "Table", "conduct", "find_study", "judge"]
-__all__ += ["list_studies", "settings_of"]
+__all__ += ["list_studies", "settings_of", "study_costs", "study_folder"]
 
-Histories = dict[str, list[results.Row]]
-
-PARTS = ("question", "presets", "runs", "report")
-DEFAULT_PRESET = "standard"
 MARK = "study.json"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a study makes of its runs' histories; `answer` says in a few sentences what was found, from the numbers."""
-
-    claims: Sequence[Claim]
-    tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
-    notes: Sequence[str] = ()
-    answer: str = ""
-
-
-class Study(Protocol):
-    """What a study's module holds; its settings are frozen dataclasses with at least `seeds` and `seed`."""
-
-    __name__: str
-    question: str
-    presets: Mapping[str, Any]
-
-    def runs(self, settings: Any) -> dict[str, Run]: ...
-    def report(self, settings: Any, histories: Histories) -> Report: ...
-
-
-def find_study(name_or_path: str) -> Study:
-    """The study of that name, or in that file when it ends in .py. ValueError: no such study, or not one."""
-    if name_or_path.endswith(".py"):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise ValueError(f"there is no study file {name_or_path}")
-        return _load(path)
-    known = _files()
-    if name_or_path not in known:
-        raise ValueError(f"there is no study {name_or_path!r}; allowed are {', '.join(known) or 'none'}, or a .py file")
-    return _load(known[name_or_path])
-
-
-def list_studies() -> dict[str, str]:
-    """The names of the studies that come with dsgd, each with the first line of its docstring; none is imported."""
-    return {name: _first_line(path) for name, path in _files().items()}
-
-
-def settings_of(study: Study, preset: str | None = None, seed: int | None = None) -> tuple[str, Any]:
-    """The preset's name and settings, its first seed replaced by `seed`. None: `standard`, or the first preset."""
-    name = preset or (DEFAULT_PRESET if DEFAULT_PRESET in study.presets else next(iter(study.presets)))
-    if name not in study.presets:
-        raise ValueError(f"study {_name(study)} has no preset {name!r}; allowed are {', '.join(study.presets)}")
-    settings = study.presets[name]
-    return name, settings if seed is None else replace(settings, seed=seed)
+FOLDERS = re.compile(r"(?<![\w.:/~-])~?/(?:[^/,\]}\"']*/)*")  # of an absolute path, up to its last name
 
 
 def conduct(
@@ -120,59 +76,72 @@ def conduct(
     settings = replace(settings, **(changes or {}))
     if settings.seeds < 1:
         raise ValueError(f"seeds: {settings.seeds}; it must be at least 1")
-    folder = Path(out) if out is not None else Path("runs") / results.valid_name(f"study-{_name(study)}-{preset}")
+    folder = Path(out) if out is not None else study_folder(study, preset, seed, words)
     _refuse_foreign(folder, study)
     kept = KeptRuns(folder, backend or LocalBackend(), tuple(observers), progress, key or _key, workers)
-    summary = _answer(study, preset, settings, kept, began, words)
+    asked = Asked(study, preset, settings, tuple(words), began)
+    summary = _answer(asked, kept)
     if any(claim["verdict"] == "inconclusive" for claim in summary["claims"]):
-        summary = _answer(study, preset, replace(settings, seeds=2 * settings.seeds), kept, began, words)
+        doubled = replace(settings, seeds=2 * settings.seeds)
+        summary = _answer(replace(asked, settings=doubled, trained=summary["trained"]), kept)
     return summary
 
 
-def _answer(
-    study: Study, preset: str, settings: Any, kept: KeptRuns, began: float, words: Sequence[str]
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Asked:
+    """What is answered in one round; `words` are the changes as the command line says them, `began` a clock's time.
+
+    `trained` runs were trained in the round before.
+    """
+
+    study: Study
+    preset: str
+    settings: Any
+    words: tuple[str, ...]
+    began: float
+    trained: int = 0
+
+
+def _answer(asked: Asked, kept: KeptRuns) -> dict[str, Any]:
     """One round: the missing runs, the report on all of them, its three files; returns the summary."""
-    runs = study.runs(settings)
+    runs = asked.study.runs(asked.settings)
     folders = kept.folders(runs)
-    _mark(kept.folder, study)
-    kept.train_missing(runs, folders)
-    with _reporting(study):
-        return _written(study, preset, settings, kept.folder, folders, began, words)
+    _mark(kept.folder, asked.study)
+    trained = asked.trained + kept.train_missing(runs, folders)
+    with _reporting(asked.study):
+        histories = {label: results.read_history(folder) for label, folder in folders.items()}
+        report = asked.study.report(asked.settings, histories)
+        summary = _summary(asked, report, set(folders.values()), trained)
+        _write(kept.folder, summary, report)
+    return summary
 
 
-def _written(
-    study: Study,
-    preset: str,
-    settings: Any,
-    folder: Path,
-    folders: Mapping[str, Path],
-    began: float,
-    words: Sequence[str],
-) -> dict[str, Any]:
-    """The report on the finished runs in `folders`, as three files; returns the summary."""
-    report = study.report(settings, {label: results.read_history(run) for label, run in folders.items()})
+def _summary(asked: Asked, report: Report, folders: set[Path], trained: int) -> dict[str, Any]:
     summary: dict[str, Any] = results.jsonable(
         {
-            "study": _name(study),
-            "preset": preset,
+            "study": study_name(asked.study),
+            "preset": asked.preset,
             "claims": [one.row() for one in judge(report.claims)],
-            "command": _command(study, preset, settings, words),
-            "seed": settings.seed,
+            "command": _command(asked),
+            "seed": asked.settings.seed,
             "versions": results.versions(),
             "git": results.git_commit(),
-            "question": study.question,
+            "question": asked.study.question,
             "answer": report.answer,
-            "seeds": settings.seeds,
-            **_cost(set(folders.values())),
-            "seconds": time.perf_counter() - began,
+            "seeds": asked.settings.seeds,
+            **_cost(folders),
+            "trained": trained,
+            "seconds": time.perf_counter() - asked.began,
         }
     )
-    shown = (summary, report.tables, report.figures, report.notes)
+    return summary
+
+
+def _write(folder: Path, summary: dict[str, Any], report: Report) -> None:
+    shown = (summary, report.tables, report.figures, report.notes, report.definitions)
     write_atomically(folder / "report.html", render_html(*shown))
     write_atomically(folder / "report.md", render_markdown(*shown))
     write_atomically(folder / "summary.json", results.to_json(summary, indent=2) + "\n")
-    return summary
 
 
 @contextmanager
@@ -181,7 +150,9 @@ def _reporting(study: Study) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:
-        raise StudyError(f"the report of {_name(study)} cannot be made: {results.describe_error(error)}") from error
+        raise StudyError(
+            f"the report of {study_name(study)} cannot be made: {results.describe_error(error)}"
+        ) from error
 
 
 def _cost(folders: set[Path]) -> dict[str, Any]:
@@ -192,12 +163,13 @@ def _cost(folders: set[Path]) -> dict[str, Any]:
     return {"runs": len(folders), "run_seconds": seconds, "machine": machine}
 
 
-def _command(study: Study, preset: str, settings: Any, changes: Sequence[str]) -> str:
-    """The line that repeats the study; a study from elsewhere is named by its file alone, never by a path."""
-    path = Path(getattr(study, "__file__", None) or _name(study))
-    own = path.suffix != ".py" or _files().get(path.stem) == path
-    words = ["dsgd", "study", path.stem if own else path.name, "--preset", preset, "--seed", str(settings.seed)]
-    return shlex.join([*words, *changes])
+def _command(asked: Asked) -> str:
+    """The line that repeats the study; files, a study's own too, are named by their last name, never by a path."""
+    path = Path(getattr(asked.study, "__file__", None) or study_name(asked.study))
+    own = path.suffix != ".py" or study_files().get(path.stem) == path
+    named = path.stem if own else path.name
+    words = ["dsgd", "study", named, "--preset", asked.preset, "--seed", str(asked.settings.seed)]
+    return shlex.join([*words, *(FOLDERS.sub("", change) for change in asked.words)])
 
 
 def _refuse_foreign(folder: Path, study: Study) -> None:
@@ -214,38 +186,7 @@ def _mark(folder: Path, study: Study) -> None:
 
 
 def _marking(study: Study) -> str:
-    return results.to_json({"study": _name(study)}) + "\n"
-
-
-def _files() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(_home().glob("*.py")) if not path.stem.startswith("_")}
-
-
-def _home() -> Path:
-    """The folder of dsgd's own studies: within the wheel, else the checkout's; never one that lies around elsewhere."""
-    shipped, root = Path(__file__).resolve().parent / "_experiments", results.checkout()
-    return root / "experiments" if root and not shipped.is_dir() else shipped
-
-
-def _load(path: Path) -> Study:
-    """Run a study's file as the module `dsgd_experiments.NAME`, registered because dataclasses look themselves up."""
-    name = f"dsgd_experiments.{results.valid_name(path.stem)}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} cannot be read as a Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if lacking := [part for part in PARTS if not hasattr(module, part)]:
-        raise ValueError(f"{path} is not a study: it lacks {', '.join(lacking)}")
-    return cast("Study", module)
-
-
-def _name(study: Study) -> str:
-    return study.__name__.rpartition(".")[2]
-
-
-def _first_line(path: Path) -> str:
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return results.to_json({"study": study_name(study)}) + "\n"
 
 
 def _key(run: Run) -> str:

@@ -45,6 +45,17 @@ SLOPES = {
     "one_minus_cosine": ("1 - cos(G_D - g, G_A - g)", 2.0, 0.2),
     "loss_gap": ("|mean L(w_j) - L(w) - tr(H Xi) / 2|", 3.0, 0.2),
 }
+DEFINITIONS = {
+    "w, w_j, n": "the mean of the replicas, replica j, and their number",
+    "Xi": "covariance of the replicas' deviations w_j - w: the mean of their outer products",
+    "s": "scale on all deviations at a fixed mean w; s = 1 is the ensemble as the run left it",
+    "g": "gradient of the loss L at the mean w: centralized SGD's, C-SGD",
+    "G_D": "D-SGD's mean gradient: the mean of grad L(w + s (w_j - w)) over the replicas",
+    "G_A": "average-direction SAM's gradient, AD-SAM: the mean of grad L(w + s e) over e ~ N(0, Xi)",
+    "G_sym": "D-SGD's with the replicas made symmetric: G_D averaged with what it is at the mirrored deviations",
+    "H": "Hessian of L at w",
+    "S(P)": "Tr Xi / (lr^2 sigma^2) in linear theory, for mixing matrix P and gradient noise of variance sigma^2",
+}
 ORDERS = ("consensus", "adapt_then_combine")
 HORIZON = 4.0  # lr * steps of a coupled trajectory
 RELAXATIONS = 60  # of the slowest graph mode, of which the first ten are not counted
@@ -222,7 +233,7 @@ def report(settings: Settings, histories: Histories) -> Report:
     )
     tables = (_natural_table(settings, histories), _spread_table(settings, histories), _distance_table(distances))
     figures = tuple(f(settings, histories) for f in (_snapshot_figure, _control_figure, _trajectory_figure))
-    return Report(claims, tables, figures, settings.departures, _answer(settings, histories))
+    return Report(claims, tables, figures, settings.departures, _answer(settings, histories), DEFINITIONS)
 
 
 def _answer(settings: Settings, histories: Histories) -> str:

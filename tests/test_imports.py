@@ -1,4 +1,4 @@
-"""What is imported when: quick start-up, and a local path that needs neither pydantic nor Ray."""
+"""What is loaded when: quick start-up, a rejected configuration at once, and a local path without pydantic or Ray."""
 
 from __future__ import annotations
 
@@ -7,17 +7,41 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "ray", "matplotlib", "sklearn", "jinja2")
+HEAVY = {"torch", "ray", "matplotlib", "sklearn", "jinja2", "cvxpy"}
+ROOMS = """
+import importlib, pkgutil, dsgd.data, dsgd.models
+for room in (dsgd.data, dsgd.models):
+    for module in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
+        importlib.import_module(module.name)
+"""
+REJECTED = ["run", "task=digits", "task.partition=shards", "batch_size=1000"]
+
+LIGHT = {  # code -> what it must not load
+    "import topologies": HEAVY | {"dsgd", "scipy.sparse.linalg", "scipy.linalg"},
+    "import dsgd": HEAVY | {"networkx", "numpy"},
+    "import dsgd.cli": HEAVY | {"networkx", "numpy"},
+    "import dsgd.config": HEAVY,
+    "import dsgd.loop": HEAVY,
+    "import dsgd.backends": HEAVY,
+    "import dsgd.study, dsgd.results, dsgd.plots, dsgd.report, dsgd.statistics": HEAVY | {"scipy", "networkx"},
+    ROOMS: HEAVY | {"pydantic"},
+    "from dsgd.cli import main; assert main(['--help']) == 0": HEAVY,
+    "from dsgd.cli import main; assert main(['--version']) == 0": HEAVY,
+    "from dsgd.cli import main; assert main(['run', '--help']) == 0": HEAVY,
+    "from dsgd.cli import main; assert main(['list', 'models']) == 0": HEAVY,
+    f"from dsgd.cli import main; assert main({REJECTED}) == 2": HEAVY,
+    "import dsgd; dsgd.train(dsgd.Run(steps=1, batch_size=4))": HEAVY - {"torch", "sklearn"},
+}
 
 
 def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-@pytest.mark.parametrize("module", ["dsgd", "dsgd.cli", "dsgd.config", "dsgd.loop", "dsgd.study", "dsgd.backends"])
-def test_importing_is_light(module: str) -> None:
-    found = run_python(f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])")
-    assert found.strip() == "[]"
+@pytest.mark.parametrize(("code", "heavy"), LIGHT.items(), ids=[code.strip().partition("\n")[0] for code in LIGHT])
+def test_what_is_not_needed_is_not_loaded(code: str, heavy: set[str]) -> None:
+    *_, loaded = run_python(f"{code}\nimport sys; print(sorted({heavy} & sys.modules.keys()))").splitlines()
+    assert loaded == "[]"
 
 
 def test_training_and_probing_need_neither_pydantic_nor_ray_nor_the_command_line() -> None:
@@ -32,10 +56,3 @@ found = dsgd.probe(lambda p: sum((leaf.square() ** 2).sum() for leaf in p.values
 print(len(result.history), found["rank"])
 """
     assert run_python(code).split() == ["2", "15"]
-
-
-def test_ray_is_not_imported_by_a_local_run() -> None:
-    code = (
-        "import sys, dsgd; dsgd.train(dsgd.Run(steps=1, batch_size=4)); print({'ray', 'matplotlib'} & set(sys.modules))"
-    )
-    assert run_python(code).strip() == "set()"

@@ -230,6 +230,10 @@ def test_divergence_is_named_though_nothing_is_measured(small: Make) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"topology": Topology("ring", 4)}, r"topology is a Topology; .* wrap a graph: Static\(Topology\(\.\.\.\)\)"),
+        ({"topology": "ring"}, r"topology is 'ring'; .* wrap a graph"),
+        ({"gradient": "plain"}, r"gradient is 'plain'; pass an object such as Plain\(\); names go to dsgd.load_config"),
+        ({"task": "digits"}, r"task is 'digits'; pass an object such as Task\(\)"),
         ({"algorithm": "gossip"}, "algorithm is gossip; allowed are consensus"),
         ({"dtype": "float16"}, "dtype is float16; allowed are float32, float64"),
         ({"steps": 0}, "steps is 0; it must be at least 1"),

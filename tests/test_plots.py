@@ -11,7 +11,7 @@ import pytest
 
 from dsgd import plots
 from dsgd.figures import check_inert
-from dsgd.plots import Estimate, Series
+from dsgd.plots import Series
 
 X = [0.1, 0.2, 0.5, 1.0]
 HOSTILE = "<script>alert('x')</script> & $\\frac$"
@@ -26,10 +26,7 @@ def drawings():
     graph = nx.cycle_graph(5)
     return {
         "log_log": powers(),
-        "lines": plots.lines("Loss", [Series("a", X, X, X, X), Series("b", X, X)], log_y=True),
-        "intervals": plots.intervals(
-            "Slopes", [Estimate("ring", 3.0, 2.9, 3.1), Estimate("one", 2.0)], band=(2.9, None)
-        ),
+        "gap": plots.log_log("Gap", [Series("a", X, [0.1, None, 0.5, 1.0]), Series("b", X, X)], "scale", "norm"),
         "graph": plots.draw_graph(graph, "ring", kind="ring"),
     }
 
@@ -72,7 +69,6 @@ def test_hostile_labels_are_drawn_as_text():
     figure = powers(HOSTILE)
     check_inert(figure.svg)
     assert f"{HOSTILE} (slope 3.00)" in texts(figure)
-    assert HOSTILE in texts(plots.intervals(HOSTILE, [Estimate(HOSTILE, 1.0)]))
 
 
 def test_matplotlib_is_left_as_it_was():
@@ -89,20 +85,31 @@ def test_points_that_a_logarithm_cannot_show_are_left_out():
         "a", [0.0, 1.0, 2.0, 3.0, 4.0], [1.0, -1.0, None, math.nan, 5.0], [0, 0, 0, 0, -1.0], [9, 9, 9, 9, 6.0]
     )
     shown = plots._positive(curve)
-    assert (list(shown.x), list(shown.y)) == ([4.0], [5.0])
-    assert (list(shown.lo), list(shown.hi)) == ([5.0], [6.0])
-    plots.log_log("t", [curve, Series("none", [1.0], [None])], "x", "y", guides=((1, "x"), (2, "x²")))
+    assert (list(shown.x), list(shown.y)) == ([1.0, 2.0, 3.0, 4.0], [None, None, None, 5.0])
+    assert (shown.lo[-1], shown.hi[-1]) == (5.0, 6.0)
+    drawn = plots.log_log("t", [curve, Series("none", [1.0], [None])], "x", "y", guides=((1, "x"), (2, "x²")))
+    assert "nan" not in drawn.svg.lower()
+
+
+@pytest.mark.parametrize(("ys", "pieces"), [([1, 2, 3, 4], 1), ([1, 2, None, 4], 2), ([1, None, 3, 4], 2)])
+@pytest.mark.parametrize("ends", [None, [1, 2, 3, 4]])
+def test_a_line_is_broken_where_nothing_was_measured(ys, pieces, ends):
+    drawn = plots.log_log("Gap", [Series("a", X, ys, ends, ends)], "x", "y").svg
+    (line,) = re.findall(
+        r'<path d="([^"]+)"[^>]*stroke: #0072b2; stroke-width: 1.6; stroke-linecap', drawn, re.IGNORECASE
+    )[:1]
+    assert line.count("M") == pieces
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
-def test_a_legend_names_all_curves_when_there_are_several(count):
-    figure = plots.lines("Loss", [Series(f"curve {i}", X, X) for i in range(count)])
-    assert sum("curve" in text for text in texts(figure)) == (0 if count == 1 else count)
+def test_a_legend_names_all_curves(count):
+    figure = plots.log_log("Loss", [Series(f"curve {i}", X, X) for i in range(count)], "x", "y")
+    assert sum("curve" in text for text in texts(figure)) == count
 
 
-def test_missing_values_leave_gaps_in_lines():
-    drawn = plots.lines("Loss", [Series("a", X, [1.0, None, math.nan, 2.0])])
-    assert "nan" not in drawn.svg.lower()
+def test_labels_are_in_the_signs_of_print():
+    drawn = plots.log_log("t", [Series("|G_A - g|", X, X)], "lr * steps", "Tr Xi", guides=((2, "s^2"),))
+    assert {"|G_A\u00a0− g|", "lr\u00a0· steps", "Tr Ξ", "s²"} <= set(texts(drawn))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import re
 
@@ -11,7 +12,7 @@ from dsgd import report
 from dsgd.figures import Figure
 from dsgd.report import Table, render_html, render_markdown
 
-HOSTILE = "<script>alert('x')</script><img src=x onerror=\"alert(1)\"> & {{ 7 * 7 }}"
+HOSTILE = "<script>alert('x')</script><img src=x onerror=\"alert(1)\"> & {{ 7*7 }}"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><path d="M 0 0"/></svg>'
 HARMLESS = {"meta", "line", "rect", "circle", "path"}
 
@@ -45,6 +46,7 @@ def a_summary(*claims, **changed):
         "question": "Is D-SGD average-direction SAM?",
         "seeds": 5,
         "runs": 20,
+        "trained": 12,
         "run_seconds": 200.0,
         "machine": {"python": "3.11", "platform": "Linux", "cpus": 2, "device": "cpu"},
         "seconds": 7.41,
@@ -79,7 +81,7 @@ def test_hostile_names_are_shown_as_text_everywhere():
     assert {tag for tag, _ in read.elements}.isdisjoint({"script", "img", "iframe", "object", "link", "base", "a"})
     assert not [name for _, attrs in read.elements for name in attrs if name.startswith("on")]
     assert read.text.count(HOSTILE) >= 10
-    assert "{{ 7 * 7 }}" in read.text
+    assert "{{ 7*7 }}" in read.text
     labels = [attrs["aria-label"] for tag, attrs in read.elements if tag == "svg" and "aria-label" in attrs]
     assert labels[0].endswith(HOSTILE)
 
@@ -120,7 +122,7 @@ def test_the_page_shows_claims_tables_figures_notes_and_how_it_was_run():
     text = " ".join(Reader(page).text.split())
     for shown in (
         "1 of 1 claim supported.",
-        "[2.98, 3.04]",
+        "[2.980, 3.040]",
         "n = 5",
         "3.0 ± 0.15",
         "All runs.",
@@ -130,8 +132,14 @@ def test_the_page_shows_claims_tables_figures_notes_and_how_it_was_run():
         assert shown in text
     assert "dsgd study equivalence --preset standard --seed 0" in text
     assert "python 3.11, torch unknown" in text
-    assert "20, trained in 3 min 20 s" in text
+    assert "20, whose training took 3 min 20 s in all" in text
+    assert "7.4 s: 12 trained, 8 reused" in text
     assert SVG in page
+
+
+def test_columns_of_numbers_are_known_by_their_cells():
+    table = Table("t", "abcde", [(1, "0.5", "ring", None, "1 to 2"), (2.5, "-1e-5", "3", 4, "2")])
+    assert table.numeric == {0, 1, 3}
 
 
 def test_no_claims_make_a_page_too():
@@ -141,8 +149,8 @@ def test_no_claims_make_a_page_too():
 
 def test_an_inconclusive_verdict_tells_half_width_and_margin():
     summary = a_summary(a_claim(verdict="inconclusive"))
-    assert "half-width 0.03, margin 0.14" in render_html(summary)
-    assert "inconclusive (half-width 0.03, margin 0.14)" in render_markdown(summary)
+    assert "half-width 0.030, margin 0.140" in render_html(summary)
+    assert "inconclusive (half-width 0.030, margin 0.140)" in render_markdown(summary)
 
 
 def test_a_single_value_is_labelled_and_has_no_interval():
@@ -193,8 +201,60 @@ def test_numbers_are_short(value, text):
     assert report.number(value) == text
 
 
+def test_formulas_are_in_print_on_the_page_and_as_typed_in_the_summary():
+    claim = a_claim(name="|G_A - g| <b>", criterion="lr^2 is 2.0 +- 0.1")
+    summary = a_summary(claim, answer="First, s <= 1.\n\nSecond.")
+    definitions = {"G_sym": "of Xi"}
+    page = render_html(summary, definitions=definitions)
+    for shown in (
+        "|G<sub>A</sub>\u00a0− g| &lt;b&gt;<",
+        "lr² is 2.0\u00a0±\u00a00.1",
+        '<p class="answer">First, s ≤ 1.</p>\n<p class="answer">Second.</p>',
+        "<dt>G<sub>sym</sub></dt><dd>of Ξ</dd>",
+    ):
+        assert shown in page
+    text = render_markdown(summary, definitions=definitions)
+    for shown in (
+        "G_A − g",
+        "lr² is 2.0 ± 0.1",
+        "First, s ≤ 1.\n\nSecond.\n",
+        "## Symbols\n\n- **G_sym**: of Ξ",
+    ):
+        assert shown in text
+    assert claim["criterion"] == "lr^2 is 2.0 +- 0.1"
+
+
+def test_controls_are_explained_where_there_are_some():
+    for render in (render_html, render_markdown):
+        assert "violates a claim's assumptions on purpose" not in html.unescape(render(a_summary()))
+        with_control = a_summary(a_claim(), a_claim(kind="control"))
+        assert "violates a claim's assumptions on purpose" in html.unescape(render(with_control))
+
+
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(7.41, "7.4 s"), (59.96, "1 min 00 s"), (200, "3 min 20 s"), (7800, "2 h 10 min")]
+    ("changed", "text"),
+    [
+        ({}, ""),
+        ({"low": None}, "one-sided test"),
+        ({"ci": [3.0, 3.0]}, "compared, not tested"),
+        ({"n": 1, "ci": [None, None]}, "compared, not tested"),
+    ],
 )
-def test_durations_are_readable(seconds, text):
-    assert report.duration(seconds) == text
+def test_a_verdict_says_when_it_rests_on_something_else_than_two_tests(changed, text):
+    claim = a_claim(**changed)
+    assert report.tested(claim) == text
+    assert text in render_html(a_summary(claim))
+    assert text in render_markdown(a_summary(claim))
+
+
+def test_a_band_without_a_bound_is_drawn_open():
+    assert 'class="open"' not in render_html(a_summary())
+    page = render_html(a_summary(a_claim(high=None)))
+    assert (page.count('class="open"'), page.count('class="bound"')) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("trained", "text"), [(20, ": 20 trained<"), (0, ": 20 reused<"), (3, ": 3 trained, 17 reused<")]
+)
+def test_the_time_says_what_was_trained_in_it(trained, text):
+    assert text in render_html(a_summary(trained=trained))

@@ -68,6 +68,12 @@ def test_a_failed_run_says_why(folder):
     assert summary["error"] == "FloatingPointError: 3 replicas are not finite"
 
 
+def test_an_interrupted_run_is_no_failure(folder):
+    summary = folder.fail(KeyboardInterrupt(), steps=3)
+    assert summary == {"status": "interrupted", "run_dir": str(folder.path), "steps": 3}
+    assert json.loads((folder.path / "events.jsonl").read_text().splitlines()[-1])["event"] == "interrupted"
+
+
 def test_an_unfinished_run_has_no_summary(folder):
     with pytest.raises(FileNotFoundError):
         results.read_summary(folder.path)

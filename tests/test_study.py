@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from dsgd import study as studies
-from dsgd.study import Claim, Report, StudyError, conduct, find_study, list_studies
+from dsgd.study import Claim, Report, StudyError, conduct, find_study, list_studies, study_costs
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,18 @@ def test_the_summary_is_the_contract_and_lies_in_the_folder(run_study, tmp_path)
     assert str(tmp_path) not in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_no_absolute_path_is_in_the_command(run_study):
+    words = ("data.folder=/home/me/data", "rough={weights: /abs/w.pt, widths: [4]}", "graph=a/b.edgelist", "ratio=1/16")
+    expected = ("data.folder=data", "'rough={weights: w.pt, widths: [4]}'", "graph=a/b.edgelist", "ratio=1/16")
+    assert run_study(words=words)["command"].partition("--seed 0 ")[2] == " ".join(expected)
+
+
 def test_a_second_call_trains_nothing_and_says_the_same(run_study):
     first, trainer = run_study(), Trainer()
     second = run_study(train=trainer)
     assert trainer.trained == []
-    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert (first["trained"], second["trained"]) == (3, 0)
+    assert {**first, "seconds": 0, "trained": 0} == {**second, "seconds": 0}
 
 
 def test_an_interrupted_study_continues_without_repeating(run_study, tmp_path):
@@ -106,7 +114,8 @@ def test_an_interrupted_study_continues_without_repeating(run_study, tmp_path):
     continued = Trainer()
     summary = run_study(train=continued)
     assert [run.seed for run in continued.trained] == [1, 2]
-    assert summary == {**run_study(), "seconds": summary["seconds"]}
+    assert summary["trained"] == 2
+    assert summary == {**run_study(), "seconds": summary["seconds"], "trained": 2}
 
 
 @pytest.mark.parametrize("damage", ["summary.json", "metrics.jsonl"])
@@ -142,10 +151,19 @@ def test_inconclusive_doubles_the_seeds_once(run_study):
     summary = run_study(a_study(low=0.45, high=0.55), train=trainer)
     assert summary["claims"][0]["verdict"] == "inconclusive"
     assert [run.seed for run in trainer.trained] == [0, 1, 2, 3, 4, 5]
-    assert (summary["seeds"], summary["claims"][0]["n"], summary["runs"]) == (6, 6, 6)
+    assert (summary["seeds"], summary["claims"][0]["n"], summary["runs"], summary["trained"]) == (6, 6, 6, 6)
     again = Trainer()
     run_study(a_study(low=0.45, high=0.55), train=again)
     assert again.trained == []
+
+
+def test_the_page_says_what_the_symbols_mean(run_study, tmp_path):
+    study = a_study()
+    report = study.report
+    study.report = lambda *given: replace(report(*given), definitions={"Xi": "covariance of the replicas"})
+    run_study(study)
+    assert "<dt>Ξ</dt><dd>covariance of the replicas</dd>" in (tmp_path / "out" / "report.html").read_text()
+    assert "- **Ξ**: covariance of the replicas" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_a_verdict_reached_doubles_nothing(run_study):
@@ -210,6 +228,51 @@ def test_the_default_folder_names_study_and_preset(run_study, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     run_study(out=None, preset="smoke")
     assert (tmp_path / "runs" / "study-fake-smoke" / "report.html").is_file()
+    run_study(out=None, preset="smoke", seed=7)
+    run_study(out=None, preset="smoke", seed=0)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"study-fake-smoke", "study-fake-smoke-seed-7"}
+
+
+def test_changed_settings_have_a_default_folder_of_their_own(run_study, tmp_path, monkeypatch):
+    """So that they do not take the place of the preset's own report."""
+    monkeypatch.chdir(tmp_path)
+    run_study(out=None)
+    run_study(out=None, changes={"seeds": 2}, words=["seeds=2"])
+    run_study(out=None, changes={"seeds": 4}, words=["seeds=4"])
+    folders = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert folders[0] == "study-fake-standard"
+    assert len(folders) == 3
+    assert all(re.fullmatch(r"study-fake-standard-changed-[0-9a-f]{8}", name) for name in folders[1:])
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    """Also when it is killed and can tell nobody."""
+    program = """
+import os, signal, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from dsgd.kept_runs import _begin_worker
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, get_context("spawn"), _begin_worker, (1,))
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (tmp_path / "parent.py").write_text(program)
+    told = subprocess.run([sys.executable, "parent.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    worker, deadline = int(told.stdout), time.monotonic() + 20
+    while _lives(worker):
+        assert time.monotonic() < deadline, "the worker outlived its parent"
+        time.sleep(0.1)
+
+
+def _lives(pid):
+    """Whether the process is there and not merely waiting to be buried."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones(run_study):
@@ -243,7 +306,7 @@ def home(tmp_path, monkeypatch):
     (folder / "works.py").write_text(SOURCE)
     (folder / "breaks.py").write_text('"""Breaks."""\nraise RuntimeError("imported")\n')
     (folder / "_private.py").write_text("")
-    monkeypatch.setattr(studies, "_home", lambda: folder)
+    monkeypatch.setattr("dsgd.study_files._home", lambda: folder)
     yield folder
     for name in [name for name in sys.modules if name.startswith("dsgd_experiments.")]:
         del sys.modules[name]
@@ -284,9 +347,41 @@ def test_what_is_not_a_study_is_told_what_it_lacks(home, tmp_path):
         find_study("nowhere.py")
 
 
-def test_importing_costs_no_torch_matplotlib_jinja_or_scipy():
-    modules = "dsgd.study, dsgd.results, dsgd.plots, dsgd.report, dsgd.statistics"
-    heavy = "{'torch', 'matplotlib', 'jinja2', 'scipy', 'networkx', 'ray'}"
-    program = f"import sys, {modules}; print(sorted({heavy} & sys.modules.keys()))"
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "[]"
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def broken(:", r"mine\.py cannot be loaded: SyntaxError: .*\(mine\.py, line 1\)"),
+        ("import gone", r"mine\.py cannot be loaded: ModuleNotFoundError: No module named 'gone'"),
+        ("1 / 0", r"mine\.py cannot be loaded: ZeroDivisionError"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told_why(home, tmp_path, source, message):
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(ValueError, match=message):
+        find_study(str(tmp_path / "mine.py"))
+    assert "dsgd_experiments.mine" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("presets", "message"),
+    [
+        ({}, "study fake has no presets; give at least one"),
+        (
+            {"smoke": FakeRun("ring", 0)},
+            "preset smoke of study fake must be a dataclass with the fields seeds and seed",
+        ),
+        ({"smoke": {"seeds": 1, "seed": 0}}, "preset smoke of study fake must be a dataclass"),
+    ],
+)
+def test_settings_that_are_none_are_refused(run_study, presets, message):
+    study = a_study()
+    study.presets = presets
+    with pytest.raises(ValueError, match=message):
+        run_study(study)
+
+
+def test_studies_say_what_they_cost(home):
+    (home / "costly.py").write_text(
+        '"""Costly.\n\nTakes   smoke 8 seconds,\n        paper a day.\nExpect  Nothing.\n"""\n'
+    )
+    assert study_costs() == {"breaks": "", "costly": "smoke 8 seconds, paper a day.", "works": ""}

@@ -78,47 +78,25 @@ def study(
 
     Runs what is missing, judges the claims, writes a report.
     """
-    from dsgd.backends.local import LocalBackend
-    from dsgd.cli.progress import study_progress
-    from dsgd.config import ConfigError, changes
-    from dsgd.config.checks import check_backend
-    from dsgd.kept_runs import default_workers
-    from dsgd.study import conduct, find_study, settings_of
+    from dsgd.cli.conducting import conducted
 
     _warn_of_torch()
     try:
-        backend = LocalBackend(device or "auto")
-        if device:
-            check_backend(backend)
-        with study_progress() as progress:
-            asked = find_study(name)
-            summary = conduct(
-                asked,
-                preset,
-                seed,
-                out,
-                backend=backend,
-                workers=workers or default_workers(backend),
-                changes=changes(settings_of(asked, preset, seed)[1], words or []),
-                words=words or [],
-                progress=progress,
-            )
-    except (ValueError, FileExistsError, FileNotFoundError) as error:
-        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
+        summary, folder = conducted(name, words or [], preset, seed, out, device or "auto", workers)
     except KeyboardInterrupt:
         printed.say("interrupted; the same command continues with the runs that are missing")
         raise
-    folder = out or Path("runs") / f"study-{summary['study']}-{summary['preset']}"
     printed.show(summary, printed.of_study(summary, folder), as_json)
 
 
 @app.command()
 def studies(as_json: Json = False) -> None:
-    """List the studies."""
-    from dsgd.study import list_studies
+    """List the studies, their presets and what these cost."""
+    from dsgd.study import list_studies, study_costs
 
-    found = list_studies()
-    printed.show(found, printed.columns(list(found.items())), as_json)
+    costs = study_costs()
+    found = {name: {"question": question, "takes": costs[name]} for name, question in list_studies().items()}
+    printed.show(found, printed.of_studies(found), as_json)
 
 
 @app.command()
@@ -165,15 +143,21 @@ def topology_show(
 
 @app.command("list")
 def list_table(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="graphs, weights, gradients, models, ...")],
+    table: Annotated[
+        str | None, typer.Argument(metavar="[TABLE]", help="graphs, models, ...; without one, all are named.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List what a configuration can name."""
     from dsgd.cli.catalogue import TABLES, entries
     from dsgd.config.problems import choice
 
-    found = entries(choice(TABLES, table, "TABLE"))
-    printed.show([asdict(entry) for entry in found], printed.of_table(found), as_json)
+    if table is None:
+        names = {name: list(rows) for name, rows in TABLES.items()}
+        printed.show(names, printed.pairs(names), as_json)
+    else:
+        found = entries(choice(TABLES, table, "TABLE"))
+        printed.show([asdict(entry) for entry in found], printed.of_table(found), as_json)
 
 
 @app.command()

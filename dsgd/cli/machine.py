@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,6 @@ from dsgd.results import machine
 from dsgd.tasks import TASKS
 
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "pydantic", "ray", "cvxpy")
-NEWEST_TESTED_TORCH = (2, 13)
 
 
 def checkup() -> dict[str, Any]:
@@ -32,15 +32,27 @@ def checkup() -> dict[str, Any]:
 
 def torch_warning() -> str | None:
     """A sentence where torch is newer than what was tested; nothing is refused for it."""
-    version = installed("torch")
+    version, asked = installed("torch"), torch_asked()
     if version is None:
-        return "torch is not installed: pip install 'torch>=2.6,<2.14'"
-    major, minor = (int(part) for part in version.split(".")[:2])
-    if (major, minor) <= NEWEST_TESTED_TORCH:
+        return f"torch is not installed: pip install '{asked}'"
+    untested = re.search(r"<(\d+)\.(\d+)", asked)
+    if untested is None or _series(version) < tuple(map(int, untested.groups())):
         return None
-    return (
-        f"torch {version} is newer than {'.'.join(map(str, NEWEST_TESTED_TORCH))}, the newest that dsgd was tested with"
-    )
+    return f"torch {version} is newer than any that dsgd was tested with ({asked})"
+
+
+def torch_asked() -> str:
+    """What dsgd's own package asks of torch, such as `torch<2.14,>=2.6`; no more than `torch` where not installed."""
+    try:
+        asked = metadata.requires("dsgd") or []
+    except metadata.PackageNotFoundError:
+        asked = []
+    return next((line for line in asked if re.match(r"torch\b", line)), "torch")
+
+
+def _series(version: str) -> tuple[int, ...]:
+    """Major and minor number."""
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def installed(package: str) -> str | None:

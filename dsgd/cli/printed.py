@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from dsgd.report import headline, paragraphs
 from dsgd.results import to_json
+from dsgd.typography import written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +26,7 @@ MAIN_METRICS = (
     "trace_xi",
     "bytes_sent",
 )
+OF_TWINS = ("_test_accuracy", "_distance")  # how the names of a twin's main metrics end
 
 
 def show(value: Any, text: str, as_json: bool) -> None:
@@ -38,7 +41,7 @@ def say(*lines: str) -> None:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines, every column as wide as its widest cell."""
+    """Rows of cells as lines, every column as wide as its widest cell; no rows are no text."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -67,23 +70,30 @@ def cell(value: Any) -> str:
 
 
 def of_run(summary: Mapping[str, Any]) -> str:
-    """A run's folder, pace and main metrics."""
+    """A run's folder, pace and main metrics, with the step they are of where the run ended early."""
     row = summary["metrics"]
     pace = {name: summary[name] for name in ("status", "run_dir", "steps", "seconds", "replica_steps_per_second")}
-    return pairs(pace | {name: row[name] for name in MAIN_METRICS if row.get(name) is not None})
+    early = {"metrics_as_of_step": row["step"]} if row and summary["status"] != "ok" else {}
+    names = dict.fromkeys([*MAIN_METRICS, *(name for name in row if name.endswith(OF_TWINS))])
+    return pairs(pace | early | {name: row[name] for name in names if row.get(name) is not None})
 
 
 def of_study(summary: Mapping[str, Any], folder: Path) -> str:
-    """The verdict on each claim, what was found in words, and where the report lies."""
-    rows = [(c["verdict"], c["kind"], c["name"], _interval(c)) for c in summary["claims"]]
-    answer = fill(summary["answer"], 100) if summary.get("answer") else ""
-    report = f"report: {folder / 'report.html'}"
-    return "\n\n".join(part for part in (columns(rows) if rows else "", answer, report) if part)
+    """The verdict on each claim, their count, what was found in words, and where the report lies."""
+    rows = [
+        (c["verdict"], c["kind"], c["name"], written(c)["estimate"], written(c)["interval"]) for c in summary["claims"]
+    ]
+    counted = "\n".join(headline(summary["claims"]))
+    answer = [fill(paragraph, 100) for paragraph in paragraphs(summary.get("answer", ""))]
+    return "\n\n".join([columns(rows), counted, *answer, f"report: {folder / 'report.html'}"]).lstrip()
 
 
-def _interval(claim: Mapping[str, Any]) -> str:
-    lo, hi = claim["ci"] or (None, None)
-    return f"{cell(claim['estimate'])} [{cell(lo)}, {cell(hi)}]"
+def of_studies(found: Mapping[str, Mapping[str, str]]) -> str:
+    """A line for the question of each study, and one below for what its presets take."""
+    lines = [
+        line for name, says in found.items() for line in ((name, says["question"]), ("", says["takes"])) if line[1]
+    ]
+    return columns(lines)
 
 
 def of_table(entries: Sequence[Entry]) -> str:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from dsgd.config import ConfigError, content_of, read
 from dsgd.loop import start_network
 from dsgd.metrics import Equivalence, Snapshot, Split
+from dsgd.results import ENSEMBLE
 from dsgd.snapshots import read_snapshot, snapshot_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from dsgd.data import Examples
@@ -24,6 +26,7 @@ def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict
     """
     from dsgd.metrics.instrument import measure
 
+    _check_finished(folder, ["config.yaml", *([ENSEMBLE] if step is None else [])])
     try:
         run = read(content_of(folder / "config.yaml")).run
         snapshot = _snapshot(run, folder, step)
@@ -38,12 +41,20 @@ def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict
     return {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "probe_size": probe_size} | measured
 
 
+def _check_finished(folder: Path, needed: Sequence[str]) -> None:
+    """ConfigError naming what the folder of a finished run holds and this one does not."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; give the folder of a finished run")
+    if lacking := [name for name in needed if not (folder / name).is_file()]:
+        raise ConfigError(f"{folder} is not the folder of a finished run: it lacks {' and '.join(lacking)}")
+
+
 def _snapshot(run: Run, folder: Path, step: int | None) -> Snapshot:
     import torch
 
     data = run.task.data.load()
     network = start_network(run, data, torch.float64, torch.device("cpu"))
-    path = folder / "ensemble.safetensors" if step is None else snapshot_path(folder, step)
+    path = folder / ENSEMBLE if step is None else snapshot_path(folder, step)
     params = read_snapshot(path, network.layout)
     at = run.steps if step is None else step
     return Snapshot(at, params, network, _split(data.train), _split(data.test), run.model.smooth)

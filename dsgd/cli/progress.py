@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dsgd.typography import duration
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -128,13 +130,6 @@ def in_words(row: Values) -> str:
     """The few values of a row that tell how a run is doing; empty where it has none of them."""
     found = ((label, row.get(name)) for name, label in SHOWN.items())
     return "".join(f"  {label} {value:.4g}" for label, value in found if isinstance(value, int | float))
-
-
-def duration(seconds: float) -> str:
-    """Seconds, short enough for a line: 8 s, 12 min, 3.4 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _on_terminal() -> bool:

@@ -51,9 +51,15 @@ def probe(
 
 
 def _check_stacked(stacked: Mapping[str, Tensor], local_losses: Sequence[Loss] | None) -> None:
+    if not isinstance(stacked, Mapping) or not all(hasattr(leaf, "detach") for leaf in stacked.values()):
+        raise ValueError("stacked must be a dict of tensors, each of shape (n, ...), such as {'w': torch.randn(n, d)}")
     replicas = {leaf.shape[0] if leaf.ndim else 0 for leaf in stacked.values()}
     if len(replicas) != 1 or (n := replicas.pop()) < 2:
         raise ValueError("stacked must hold the leaves of the same n >= 2 replicas, each tensor of shape (n, ...)")
+    if broken := [name for name, leaf in stacked.items() if not leaf.isfinite().all()]:
+        raise ValueError(
+            f"stacked[{broken[0]!r}] is not finite; a probe needs the ensemble of a run that did not diverge"
+        )
     if local_losses is not None and len(local_losses) != n:
         raise ValueError(f"local_losses holds {len(local_losses)} losses for {n} replicas; give one a replica")
 
@@ -61,9 +67,14 @@ def _check_stacked(stacked: Mapping[str, Tensor], local_losses: Sequence[Loss] |
 def _check_loss(loss: Loss, leaves: Mapping[str, Tensor]) -> None:
     try:
         value = loss(leaves)
-    except (RuntimeError, KeyError) as error:
+    except KeyError as error:
+        raise ValueError(f"loss asks for {error}; the parameters in stacked are {', '.join(leaves)}") from None
+    except RuntimeError as error:
         message = f"loss fails on one replica's float64 parameters ({error}); convert its data with .double()"
         raise ValueError(message) from None
+    if not hasattr(value, "ndim"):
+        given = type(value).__name__
+        raise ValueError(f"loss returns a {given}; it must return a scalar tensor that torch can differentiate")
     if value.ndim:
         raise ValueError(f"loss returns a tensor of shape {tuple(value.shape)}; it must return a scalar")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -172,9 +173,12 @@ def test_equal_replicas_have_nothing_to_measure() -> None:
         ({"w": torch.ones(1, D)}, "n >= 2 replicas"),
         ({"w": torch.ones(3, D), "b": torch.ones(2)}, "same n"),
         ({"w": torch.tensor(1.0)}, "n >= 2 replicas"),
+        (torch.ones(3, D), "must be a dict of tensors"),
+        ({"w": [[1.0], [2.0]]}, "must be a dict of tensors"),
+        ({"w": torch.ones(3, D), "b": torch.full((3, 2), torch.nan)}, r"stacked\['b'\] is not finite"),
     ],
 )
-def test_what_is_not_an_ensemble_is_refused(stacked: dict[str, Tensor], message: str) -> None:
+def test_what_is_not_an_ensemble_is_refused(stacked: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dsgd.probe(polynomial(2), stacked)
 
@@ -186,5 +190,12 @@ def test_a_loss_with_float32_data_is_refused_with_the_remedy() -> None:
 
 
 def test_a_loss_that_is_no_scalar_is_refused() -> None:
-    with pytest.raises(ValueError, match="scalar"):
+    with pytest.raises(ValueError, match=r"returns a tensor of shape \(6,\); it must return a scalar"):
         dsgd.probe(lambda p: p["w"], ensemble(3))
+    with pytest.raises(ValueError, match=r"loss returns a float; it must return a scalar tensor that torch can diff"):
+        dsgd.probe(lambda p: float(p["w"].sum()), ensemble(3))  # type: ignore[arg-type, return-value]
+
+
+def test_a_loss_that_asks_for_another_parameter_is_told_which_there_are() -> None:
+    with pytest.raises(ValueError, match=r"loss asks for 'weight'; the parameters in stacked are w$"):
+        dsgd.probe(lambda p: p["weight"].sum(), ensemble(3))

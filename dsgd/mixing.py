@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dsgd.threads import over_parts
-from dsgd.trees import Scaled
+from dsgd.trees import Scaled, new_matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +130,7 @@ Part = Callable[["Tensor", "Tensor", Scaled | None, int, int], None]
 
 def _in_parts(fill: Part, rows: int, matrix: Tensor, plus: Scaled | None) -> Tensor:
     """A new tensor whose columns `fill` writes, each thread a range of them."""
-    out = matrix.new_empty(rows, matrix.shape[1])
+    out = new_matrix(rows, matrix)
     over_parts(lambda start, stop: fill(out, matrix, plus, start, stop), matrix.shape[1])
     return out
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from dsgd import results
 from dsgd.figures import Figure
 from dsgd.report import Table
+from dsgd.shipped import shipped_folder
 from dsgd.statistics import Claim
 
 if TYPE_CHECKING:
@@ -114,13 +115,9 @@ def study_folder(study: Study, preset: str | None = None, seed: int | None = Non
 
 def study_files() -> dict[str, Path]:
     """The files of the studies that come with dsgd, by name."""
-    return {path.stem: path for path in sorted(_home().glob("*.py")) if not path.stem.startswith("_")}
-
-
-def _home() -> Path:
-    """The folder of dsgd's own studies: within the wheel, else the checkout's; never one that lies around elsewhere."""
-    shipped, root = Path(__file__).resolve().parent / "_experiments", results.checkout()
-    return root / "experiments" if root and not shipped.is_dir() else shipped
+    return {
+        path.stem: path for path in sorted(shipped_folder("experiments").glob("*.py")) if not path.stem.startswith("_")
+    }
 
 
 def _load(path: Path) -> Study:

@@ -306,7 +306,7 @@ def home(tmp_path, monkeypatch):
     (folder / "works.py").write_text(SOURCE)
     (folder / "breaks.py").write_text('"""Breaks."""\nraise RuntimeError("imported")\n')
     (folder / "_private.py").write_text("")
-    monkeypatch.setattr("dsgd.study_files._home", lambda: folder)
+    monkeypatch.setattr("dsgd.study_files.shipped_folder", lambda name: folder)
     yield folder
     for name in [name for name in sys.modules if name.startswith("dsgd_experiments.")]:
         del sys.modules[name]

@@ -161,6 +161,25 @@ def list_table(
 
 
 @app.command()
+def bench(
+    full: Annotated[bool, typer.Option("--full", help="All workloads instead of the main ones.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Beside other simulators that are installed.")] = False,
+    device: Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where to compute.")] = "cpu",
+    seconds: Annotated[float, typer.Option(help="How long each workload is timed.")] = 10.0,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write speed.json, .md and .svg there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Time a step beside what others do.
+
+    The same workload in turns: ours, loops over modules, one centralised step, and the floor under them.
+    """
+    from dsgd.cli.benching import benchmarked
+
+    found, table = benchmarked(full=full, compare=compare, device=device, seconds=seconds, out=out)
+    printed.show(found, table.rstrip(), as_json)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine offers."""
     from dsgd.cli.machine import checkup

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dsgd.kernels.kernel import Network
 from dsgd.threads import over_parts
-from dsgd.trees import Params
+from dsgd.trees import Params, new_matrix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,9 +42,8 @@ class InTurn:
     def loss_and_grad(
         self, p: Params, x: Tensor, y: Tensor, shared: bool, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        import torch
 
-        losses, grads = p.matrix.new_empty(p.rows), torch.empty_like(p.matrix)
+        losses, grads = p.matrix.new_empty(p.rows), new_matrix(p.rows, p.matrix)
 
         def take(network: Network, i: int) -> None:
             share = None if weights is None else weights[i]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd.kernels.kernel import Network
 from dsgd.threads import over_parts
-from dsgd.trees import Params
+from dsgd.trees import Params, new_matrix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,11 +48,10 @@ class Stacked:
     def loss_and_grad(
         self, p: Params, x: Tensor, y: Tensor, shared: bool, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        import torch
 
         if shared:
             x, y = x.expand(p.rows, *x.shape), y.expand(p.rows, *y.shape)
-        losses, grads = p.matrix.new_empty(p.rows), torch.empty_like(p.matrix)
+        losses, grads = p.matrix.new_empty(p.rows), new_matrix(p.rows, p.matrix)
 
         def take(start: int, stop: int) -> None:
             part = slice(start, stop)

@@ -13,7 +13,7 @@ from dsgd.trees import Params
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXAMPLES_AT_ONCE = 2048
+LOGITS_AT_ONCE = 2**16  # examples, counted once a replica: bounds the activations
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ def evaluate(network: Network, params: Params, split: Split) -> tuple[Tensor, Te
     labelled = network.criterion == "cross_entropy"
     losses, hits = params.matrix.new_zeros(params.rows), params.matrix.new_zeros(params.rows)
     with torch.no_grad():
-        for start in range(0, len(split.y), EXAMPLES_AT_ONCE):
-            part = slice(start, start + EXAMPLES_AT_ONCE)
+        at_once = max(1, LOGITS_AT_ONCE // params.rows)
+        for start in range(0, len(split.y), at_once):
+            part = slice(start, start + at_once)
             batch = Batch(network, split.x[part], split.y[part], shared=True)
             logits = batch.logits(params)
             losses += _losses(network, logits, batch.y).sum(dim=1)

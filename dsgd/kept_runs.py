@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,11 +18,12 @@ from dsgd import results
 
 if TYPE_CHECKING:
     from dsgd.backends import Backend
-    from dsgd.loop import Observer
+    from dsgd.loop import Observer, Result
     from dsgd.run import Run
 
 Progress = Callable[[int, int, str, float | None], None]
 Missing = Mapping[str, tuple["Run", Path]]
+Part = list[tuple[str, "Run", Path]]
 
 RUNS_A_WORKER = 16  # with fewer, starting a process costs more than it saves
 
@@ -67,42 +68,63 @@ class KeptRuns:
         return len(missing)
 
     def _in_turn(self, missing: Missing) -> Iterator[tuple[str, str | None]]:
-        for label, (run, folder) in missing.items():
-            yield label, trained_into(folder, label, run, self.backend, self.observers)
+        for part in self._parts(missing):
+            yield from trained_into(part, self.backend, self.observers)
 
     def _side_by_side(self, missing: Missing, workers: int) -> Iterator[tuple[str, str | None]]:
-        """Each process trains one run at a time with its share of the cores; observers are not told of steps."""
+        """Each process trains one part at a time with its share of the cores; observers are not told of steps."""
         threads = max(1, (os.cpu_count() or 1) // workers)
         pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (threads,))
         try:
-            waiting = {
-                pool.submit(trained_into, folder, label, run, self.backend): label
-                for label, (run, folder) in missing.items()
-            }
+            waiting = [pool.submit(trained_into, part, self.backend) for part in self._parts(missing)]
             for done in as_completed(waiting):
-                yield waiting[done], done.result()
+                yield from done.result()
         except BrokenProcessPool:
             raise StudyError("a worker ended abruptly, likely out of memory; try --workers 1") from None
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def _parts(self, missing: Missing) -> list[Part]:
+        """The runs that are trained together."""
+        items = [(label, *run_and_folder) for label, run_and_folder in missing.items()]
+        runs = [run for _, run, _ in items]
+        places = self.backend.packs(runs) if hasattr(self.backend, "packs") else [[i] for i in range(len(runs))]
+        return [[items[i] for i in part] for part in places]
 
-def trained_into(
-    folder: Path, label: str, run: Run, backend: Backend, observers: tuple[Observer, ...] = ()
-) -> str | None:
-    """The error with which the run failed, in words, if it did. What an interrupted or failed call left is replaced."""
+
+def trained_into(part: Part, backend: Backend, observers: tuple[Observer, ...] = ()) -> list[tuple[str, str | None]]:
+    """Each run's label and, if it failed, its error in words. What an interrupted or failed call left is replaced."""
+    kept = [_folder_of(run, folder, backend) for _, run, folder in part]
+    began = time.perf_counter()
+    outcomes = _outcomes([run for _, run, _ in part], backend, [(folder, *observers) for folder in kept])
+    seconds = (time.perf_counter() - began) / len(part)
+    told: list[tuple[str, str | None]] = []
+    for (label, run, _), folder, outcome in zip(part, kept, outcomes, strict=True):
+        facts = {"label": label, "seconds": seconds}
+        if isinstance(outcome, Exception):
+            folder.fail(outcome, **facts)
+            told.append((label, results.describe_error(outcome)))
+        else:
+            folder.finish(outcome.params, **facts, steps=run.steps, data_sha256=outcome.data_sha256)
+            told.append((label, None))
+    return told
+
+
+def _folder_of(run: Run, folder: Path, backend: Backend) -> results.RunFolder:
     if folder.exists():
         shutil.rmtree(folder)
-    kept = results.RunFolder.create(folder, run.describe(), device=getattr(backend, "device", "auto"))
-    began = time.perf_counter()
+    return results.RunFolder.create(folder, run.describe(), device=getattr(backend, "device", "auto"))
+
+
+def _outcomes(runs: list[Run], backend: Backend, observers: list[tuple[Observer, ...]]) -> Sequence[Result | Exception]:
+    """Each run's result, or the error with which it ended."""
     try:
-        result = backend.train(run, (kept, *observers))
+        if len(runs) > 1:
+            found: Sequence[Result | Exception] = backend.train_pack(runs, observers)  # type: ignore[attr-defined]
+            return found
+        return [backend.train(runs[0], observers[0])]
     except Exception as error:
-        kept.fail(error, label=label, seconds=time.perf_counter() - began)
-        return results.describe_error(error)
-    seconds = time.perf_counter() - began
-    kept.finish(result.params, label=label, steps=run.steps, seconds=seconds, data_sha256=result.data_sha256)
-    return None
+        return [error] * len(runs)
 
 
 def default_workers(backend: Backend) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +16,7 @@ from dsgd.gradients import Gradient
 from dsgd.metrics import Metric, Snapshot, Split, Values
 from dsgd.objectives import Network, Objective, Tilted, network
 from dsgd.perturbations import Cloud, Noise, cloud
-from dsgd.randomness import normal_rows, stream_key
+from dsgd.randomness import Row, normal_rows, stream_key
 from dsgd.run import FULL, Run, twin_name
 from dsgd.state import State, When
 from dsgd.tasks import Feed
@@ -103,6 +103,11 @@ class Simulation:
         self.twin_methods = {twin_name(gradient): gradient for gradient in run.twins}
 
     @property
+    def rows(self) -> tuple[Row, ...]:
+        """Whose the ensemble's rows are."""
+        return tuple((self.run.seed, replica) for replica in self.communicator.rows)
+
+    @property
     def multiplications(self) -> int:
         """About how many a step's gradients take: three a parameter and example."""
         return 3 * self.network.layout.d * self.feed.sampler.batch_size * len(self.communicator.rows)
@@ -134,30 +139,29 @@ class Simulation:
 
         def estimate(state: State) -> tuple[State, Params]:
             seen.append(state.params)
-            return _estimate(run.gradient, objective, self._noise(step, state.params), at, state)
+            return estimated(run.gradient, objective, self.noise(step, state.params), at, state)
 
         def mix(p: Params, plus: Scaled | None = None) -> Params:
             return self.communicator.mix(p, w, plus)
 
-        ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self._update(at), mix, self._average))
+        ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self.updating(at), mix, self._average))
         twins = self._advance_twins(world.twins, objective, seen[0], at)
-        sent = self._transfers(w) * self.network.layout.d * self.dtype.itemsize
-        return World(step + 1, ensemble, twins, world.bytes_sent + sent)
+        return World(step + 1, ensemble, twins, world.bytes_sent + self.bytes_of(w))
 
     def _advance_twins(
         self, twins: Mapping[str, State], objective: Objective, replicas: Params, at: When
     ) -> dict[str, State]:
         if not twins:
             return {}
-        joint, noise = objective.joint(), self._noise(at.step, replicas)
+        joint, noise = objective.joint(), self.noise(at.step, replicas)
 
         def moved(name: str, state: State) -> State:
-            own = replace(noise, rows=(0,), path=(name,))
+            own = replace(noise, rows=((self.run.seed, 0),), path=(name,))
 
             def estimate(state: State) -> tuple[State, Params]:
-                return _estimate(self.twin_methods[name], joint, own, at, state)
+                return estimated(self.twin_methods[name], joint, own, at, state)
 
-            return centralized(state, Step(estimate, self._update(at), _unmixed, self._average_of_one))
+            return centralized(state, Step(estimate, self.updating(at), _unmixed, self._average_of_one))
 
         return {name: moved(name, state) for name, state in twins.items()}
 
@@ -166,9 +170,9 @@ class Simulation:
         batch = self.feed.batch(step)
         if not self.run.gradient_noise:
             return batch
-        rows, d = self.communicator.rows, self.network.layout.d
-        like = self.train.x.new_empty(len(rows), d)
-        noise = normal_rows(like, self.run.seed, rows, "gradient_noise", step)
+        d = self.network.layout.d
+        like = self.train.x.new_empty(len(self.rows), d)
+        noise = normal_rows(like, self.rows, "gradient_noise", step)
         return Tilted(batch, noise * (self.run.gradient_noise / d**0.5))
 
     def snapshot(self, world: World) -> Snapshot:
@@ -188,7 +192,9 @@ class Simulation:
             None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
         )
 
-    def _update(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
+    def updating(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
+        """The optimizer's move at this time."""
+
         def update(state: State, grads: Params) -> tuple[State, Scaled]:
             change, memory = self.run.optimizer.update(grads, state.memory["optimizer"], state.params, at.lr)
             return state.remember("optimizer", memory), change
@@ -203,16 +209,19 @@ class Simulation:
         held = len(self.communicator.rows)
         return p if held == self.run.n else self._average(p.like(p.matrix.expand(held, -1))).row(0)
 
-    def _noise(self, step: int, replicas: Params) -> Noise:
+    def noise(self, step: int, replicas: Params) -> Noise:
+        """What the gradients may draw at this step, with the covariance of `replicas`."""
+
         @cache
         def of_replicas() -> Cloud:
             return cloud(self.communicator.gather(replicas).matrix)
 
-        return Noise(self.run.seed, step, self.communicator.rows, of_replicas)
+        return Noise(step, self.rows, of_replicas)
 
-    def _transfers(self, w: topologies.MixingMatrix) -> int:
-        """Models sent over a real network in one step; averaging all gradients is a ring all-reduce, 2 (n - 1)."""
-        return 2 * (self.run.n - 1) if self.run.algorithm == "centralized" else w.messages
+    def bytes_of(self, w: topologies.MixingMatrix) -> int:
+        """Bytes sent over a real network in a step with W; a mean over all is a ring all-reduce, 2 (n - 1) models."""
+        models = 2 * (self.run.n - 1) if self.run.algorithm == "centralized" else w.messages
+        return models * self.network.layout.d * self.dtype.itemsize
 
 
 def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
@@ -230,30 +239,31 @@ def simulate(simulation: Simulation, observers: Iterable[Observer] = (), world: 
 
     FloatingPointError once a replica is not finite. What was due at the step of a `world` given is not due again.
     """
-    observers, history = tuple(observers), []
-    began = time.perf_counter()
-
-    def look(world: World) -> None:
-        row = measured(simulation, world)
-        if row is not None:
-            history.append(row)
-            for observer in observers:
-                observer.measured(row)
-        every = simulation.run.snapshot_every
-        if every and world.step % every == 0:
-            for observer in observers:
-                observer.snapshotted(world.step, simulation.communicator.gather(world.ensemble.params))
-
+    observers, began = tuple(observers), time.perf_counter()
+    history: list[Values] = []
     if world is None:
         world = simulation.start()
-        look(world)
+        look(simulation, world, observers, history)
     while world.step < simulation.run.steps:
         world = simulation.advance(world)
         for observer in observers:
             observer.stepped(world.step)
-        look(world)
+        look(simulation, world, observers, history)
     params = dict(simulation.communicator.gather(world.ensemble.params))
     return Result(params, history, time.perf_counter() - began, simulation.data_sha256)
+
+
+def look(simulation: Simulation, world: World, observers: Sequence[Observer], history: list[Values]) -> None:
+    """Measures and records what is due after the world's steps; FloatingPointError if that is not finite."""
+    row = measured(simulation, world)
+    if row is not None:
+        history.append(row)
+        for observer in observers:
+            observer.measured(row)
+    every = simulation.run.snapshot_every
+    if every and world.step % every == 0:
+        for observer in observers:
+            observer.snapshotted(world.step, simulation.communicator.gather(world.ensemble.params))
 
 
 def measured(simulation: Simulation, world: World) -> Values | None:
@@ -289,7 +299,7 @@ def _check_finite(world: World, rows: tuple[int, ...]) -> None:
         )
 
 
-def _estimate(method: Gradient, objective: Objective, noise: Noise, at: When, state: State) -> tuple[State, Params]:
+def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, state: State) -> tuple[State, Params]:
     found = method.estimate(objective, state.params, state.buffers, noise, state.memory["gradient"], at)
     return replace(state, buffers=found.buffers).remember("gradient", found.memory), found.grads
 

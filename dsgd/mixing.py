@@ -7,7 +7,7 @@ sparse product. `benchmarks/` shows what each costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from dsgd.trees import Scaled, new_matrix
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from topologies import Permutation, Sparse
+    from topologies import MixingMatrix
 
 Way = Literal["dense", "compiled", "by_rows", "sparse"]
 
@@ -77,15 +77,18 @@ class Neighbours:
             )
 
 
-def neighbours(w: Sparse | Permutation) -> Neighbours:
+def neighbours(w: MixingMatrix) -> Neighbours:
     """Who hears whom in W."""
     csr = w.sparse()
     return Neighbours(csr.indptr.astype(np.int64), csr.indices.astype(np.int64), csr.data.astype(np.float64), w.n)
 
 
-def way_of(rows: int, n: int, d: int, cuda: bool) -> Way:
-    """How a matrix (rows, n) is applied to one of shape (n, d): a fixed rule, so that the numbers stay the same."""
-    if rows * n * d <= SMALL_PRODUCT or (cuda and n <= 128):
+def way_of(rows: int, n: int, d: int, cuda: bool, dense: bool = True) -> Way:
+    """How a matrix (rows, n) is applied to one of shape (n, d): a fixed rule, so that the numbers stay the same.
+
+    Without `dense` a dense product, which multiplies also by zeros, is out of the question.
+    """
+    if dense and (rows * n * d <= SMALL_PRODUCT or (cuda and n <= 128)):
         return "dense"
     if cuda:
         return "sparse"
@@ -104,7 +107,10 @@ Mix = Callable[["Tensor", Scaled | None], "Tensor"]
 
 def operator(w: Neighbours, like: Tensor) -> Mix:
     """The function (matrix, plus) -> W matrix + plus for matrices like `like` (n, d), with what it needs made ready."""
-    way = way_of(w.rows, w.n, like.shape[1], like.is_cuda)
+    return _operator(w, like, way_of(w.rows, w.n, like.shape[1], like.is_cuda))
+
+
+def _operator(w: Neighbours, like: Tensor, way: Way) -> Mix:
     if way == "dense":
         dense = w.dense(like)
         return lambda matrix, plus: _by_product(dense, matrix, plus)
@@ -113,6 +119,36 @@ def operator(w: Neighbours, like: Tensor) -> Mix:
         return lambda matrix, plus: _by_product(csr, matrix, plus)
     by_parts = _compiled(w, like) if way == "compiled" else _by_rows(w)
     return lambda matrix, plus: _in_parts(by_parts, w.rows, matrix, plus)
+
+
+def operator_of_blocks(ws: Sequence[Neighbours], like: Tensor) -> Mix:
+    """The same for equal square blocks along a diagonal; no block's numbers touch another's, not even NaN."""
+    import torch
+
+    n, d = ws[0].n, like.shape[1]
+    if len(ws) * n * n * d > SMALL_PRODUCT and not like.is_cuda:
+        return _operator(block_diagonal(ws), like, way_of(len(ws) * n, len(ws) * n, d, cuda=False, dense=False))
+    blocks = torch.stack([w.dense(like) for w in ws])
+
+    def mix(matrix: Tensor, plus: Scaled | None) -> Tensor:
+        shaped = matrix.view(len(ws), n, d)
+        if plus is None:
+            return torch.bmm(blocks, shaped).view(-1, d)
+        return torch.baddbmm(plus.params.matrix.view(len(ws), n, d), blocks, shaped, beta=plus.factor).view(-1, d)
+
+    return mix
+
+
+def block_diagonal(ws: Sequence[Neighbours]) -> Neighbours:
+    """Several matrices along the diagonal of one."""
+    rows = np.concatenate([[0], np.cumsum([len(w.sources) for w in ws])])
+    columns = np.concatenate([[0], np.cumsum([w.n for w in ws])])
+    return Neighbours(
+        np.concatenate([w.starts[:-1] + at for w, at in zip(ws, rows, strict=False)] + [rows[-1:]]),
+        np.concatenate([w.sources + at for w, at in zip(ws, columns, strict=False)]),
+        np.concatenate([w.weights for w in ws]),
+        int(columns[-1]),
+    )
 
 
 def _by_product(w: Tensor, matrix: Tensor, plus: Scaled | None) -> Tensor:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dsgd.randomness import Key, generator, normal_rows
+import numpy as np
+
+from dsgd.randomness import Key, Row, generator, normal_rows
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 RANK_TOLERANCE = 1e-12  # eigenvalues of the Gram matrix below this share of the largest are rounding
@@ -121,22 +122,25 @@ def antithetic(coefficients: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Noise:
-    """What a gradient may draw at one step for the replicas numbered `rows`; `cloud` gives the ensemble's, if any.
+    """What a gradient may draw at one step for the given rows; `cloud` gives the ensemble's, if any.
 
     `path` keeps the draws of others, such as a twin, apart from the replicas'.
     """
 
-    seed: int
     step: int
-    rows: tuple[int, ...]
+    rows: tuple[Row, ...]
     cloud: Callable[[], Cloud] | None = None
     path: tuple[Key, ...] = ()
 
     def normal(self, matrix: Tensor, purpose: str, sample: int = 0) -> Tensor:
         """Standard normal noise like `matrix` (rows, d); another `sample` is an independent draw."""
-        return normal_rows(matrix, self.seed, self.rows, *self.path, purpose, self.step, sample)
+        return normal_rows(matrix, self.rows, *self.path, purpose, self.step, sample)
 
     def coefficients(self, size: int, purpose: str, sample: int = 0) -> np.ndarray:
         """Standard normal numbers, shape (rows, size): each replica's are the same however replicas are sharded."""
-        draws = generator(self.seed, *self.path, purpose, self.step, sample).standard_normal((max(self.rows) + 1, size))
-        return draws[list(self.rows)]
+        most = 1 + max(replica for _, replica in self.rows)
+        draws = {
+            seed: generator(seed, *self.path, purpose, self.step, sample).standard_normal((most, size))
+            for seed, _ in dict.fromkeys(self.rows)
+        }
+        return np.stack([draws[seed][replica] for seed, replica in self.rows])

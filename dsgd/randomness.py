@@ -6,6 +6,7 @@ generator state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from topologies.randomness import Key, generator, stream_key
@@ -13,11 +14,13 @@ from topologies.randomness import Key, generator, stream_key
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Key", "generator", "normal_rows", "stream_key"]
+__all__ = ["Key", "Row", "generator", "normal_rows", "stream_key"]
+
+Row = tuple[int, int]  # of an ensemble: the run's seed, and the replica's number
 
 
-def normal_rows(matrix: Tensor, seed: int, rows: tuple[int, ...], *path: Key) -> Tensor:
-    """Standard normal noise like `matrix` (len(rows), d), each row from its own stream keyed by its replica's number.
+def normal_rows(matrix: Tensor, rows: Sequence[Row], *path: Key) -> Tensor:
+    """Standard normal noise like `matrix` (len(rows), d), each row from its own stream keyed by its seed and replica.
 
     A replica's row is the same whichever other rows are drawn beside it. CPU and CUDA streams differ.
     """
@@ -25,7 +28,7 @@ def normal_rows(matrix: Tensor, seed: int, rows: tuple[int, ...], *path: Key) ->
 
     noise = torch.empty_like(matrix)
     stream = torch.Generator(device=matrix.device)
-    for row, replica in enumerate(rows):
+    for row, (seed, replica) in enumerate(rows):
         stream.manual_seed(stream_key(seed, *path, replica))
         noise[row].normal_(generator=stream)
     return noise

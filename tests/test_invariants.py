@@ -164,11 +164,11 @@ def test_the_stacked_estimate_is_each_replicas_own(small: Make, name: str) -> No
     for _ in range(3):
         world = simulation.advance(world)
     p, batch = world.ensemble.params, simulation.feed.batch(3)
-    noise = simulation._noise(3, p)
+    noise = simulation.noise(3, p)
     stacked = _estimate(run, simulation, batch, p, noise)
     for j in range(4):
         own = replace(batch, x=batch.x[j : j + 1], y=batch.y[j : j + 1])
-        alone = _estimate(run, simulation, own, p.like(p.matrix[j : j + 1]), replace(noise, rows=(j,)))
+        alone = _estimate(run, simulation, own, p.like(p.matrix[j : j + 1]), replace(noise, rows=(noise.rows[j],)))
         torch.testing.assert_close(alone.matrix[0], stacked.matrix[j], rtol=1e-10, atol=1e-12)
 
 

@@ -20,24 +20,24 @@ def test_keys_do_not_run_together() -> None:
 
 
 def test_a_replicas_noise_is_the_same_whichever_rows_are_drawn_with_it() -> None:
-    whole = normal_rows(torch.empty(4, 7), 0, (0, 1, 2, 3), "noise", 5)
-    part = normal_rows(torch.empty(2, 7), 0, (3, 1), "noise", 5)
+    whole = normal_rows(torch.empty(4, 7), tuple((0, j) for j in range(4)), "noise", 5)
+    part = normal_rows(torch.empty(2, 7), ((0, 3), (0, 1)), "noise", 5)
     assert torch.equal(part, whole[[3, 1]])
 
 
 def test_coefficients_are_the_same_whichever_rows_are_drawn() -> None:
-    whole = Noise(1, 2, (0, 1, 2, 3)).coefficients(5, "diversity")
-    part = Noise(1, 2, (1, 3)).coefficients(5, "diversity")
+    whole = Noise(2, tuple((1, j) for j in range(4))).coefficients(5, "diversity")
+    part = Noise(2, ((1, 1), (1, 3))).coefficients(5, "diversity")
     assert np.array_equal(part, whole[[1, 3]])
 
 
 def test_steps_samples_and_purposes_are_independent_draws() -> None:
     like = torch.empty(1, 20_000, dtype=torch.float64)
     draws = [
-        Noise(0, 1, (0,)).normal(like, "a"),
-        Noise(0, 2, (0,)).normal(like, "a"),
-        Noise(0, 1, (0,)).normal(like, "a", 1),
-        Noise(0, 1, (0,)).normal(like, "b"),
+        Noise(1, ((0, 0),)).normal(like, "a"),
+        Noise(2, ((0, 0),)).normal(like, "a"),
+        Noise(1, ((0, 0),)).normal(like, "a", 1),
+        Noise(1, ((0, 0),)).normal(like, "b"),
     ]
     correlation = np.corrcoef(torch.cat(draws).numpy()) - np.eye(4)
     assert abs(correlation).max() < 0.03

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from dsgd.communicators import Local
 from dsgd.loop import Observer, Result, Simulation, simulate
+from dsgd.packs import Pack, packs, simulate_pack
 from dsgd.run import Run
 from dsgd.threads import torch_threads
 
@@ -37,6 +38,20 @@ class LocalBackend:
         simulation = Simulation(run, Local(run.n), self.torch_device())
         with torch_threads(threads_for(simulation.multiplications)):
             return simulate(simulation, observers)
+
+    def packs(self, runs: Sequence[Run]) -> list[list[int]]:
+        """The places of runs that are quicker together than one after another."""
+        return packs(runs)
+
+    def train_pack(
+        self, runs: Sequence[Run], observers: Sequence[Sequence[Observer]]
+    ) -> list[Result | FloatingPointError]:
+        """The results of one of the `packs`, as if each run were alone; an error for a run that diverged."""
+        keep_freed_memory()
+        pack = Pack(runs, self.torch_device())
+        work = sum(simulation.multiplications for simulation in pack.simulations)
+        with torch_threads(threads_for(work)):
+            return simulate_pack(pack, observers)
 
     def torch_device(self) -> torch.device:
         """The device; ValueError where cuda is asked for and there is none."""

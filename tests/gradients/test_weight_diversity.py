@@ -48,7 +48,7 @@ def objective(form: torch.Tensor) -> Any:
 
 
 def estimate(gradient: WeightDiversity, form: torch.Tensor, rows: torch.Tensor, p: Params) -> torch.Tensor:
-    noise = Noise(0, 0, tuple(range(p.rows)), lambda: cloud(rows))
+    noise = Noise(0, tuple((0, j) for j in range(p.rows)), lambda: cloud(rows))
     return gradient.estimate(objective(form), p, {}, noise, {}, When(0, 0.1)).grads.matrix
 
 
@@ -78,7 +78,7 @@ def test_a_recorded_run_is_replayed_snapshot_by_snapshot(symmetric: torch.Tensor
         write_leaves(snapshot_path(tmp_path, step), {"w": rows})
     gradient = WeightDiversity(Replay(str(tmp_path)), samples=0)
     p = Params(torch.randn(1, 5, dtype=torch.float64), LAYOUT)
-    noise = Noise(0, 0, (0,))
+    noise = Noise(0, ((0, 0),))
 
     def at(step: int) -> torch.Tensor:
         return gradient.estimate(objective(symmetric), p, {}, noise, {}, When(step, 0.1)).grads.matrix
@@ -107,7 +107,7 @@ def test_stationary_offsets_have_the_linear_theorys_covariance() -> None:
     per_example = each.loss_and_grad(p.like(row.repeat(12, 1)))[1].matrix
     s_of_ring = 2.4103
     expected = 0.2**2 * s_of_ring / 8 * torch.cov(per_example.T)
-    gaussian = Stationary("ring", 16, batch_size=8).gaussian(Batch(net, x, y), p, Noise(0, 0, (0,)), When(0, 0.2))
+    gaussian = Stationary("ring", 16, batch_size=8).gaussian(Batch(net, x, y), p, Noise(0, ((0, 0),)), When(0, 0.2))
     assert gaussian is not None
     z = torch.randn(4000, 12, dtype=torch.float64)
     offsets = torch.cat([gaussian.offsets(one) for one in z.split(1)])
@@ -165,7 +165,7 @@ def test_noise_estimated_from_the_mini_batch_needs_two_examples() -> None:
 def test_a_snapshot_written_again_is_read_again(symmetric: torch.Tensor, tmp_path: Path) -> None:
     import os
 
-    p, noise = Params(torch.randn(1, 5, dtype=torch.float64), LAYOUT), Noise(0, 0, (0,))
+    p, noise = Params(torch.randn(1, 5, dtype=torch.float64), LAYOUT), Noise(0, ((0, 0),))
     found = []
     for seconds in (1, 2):
         write_leaves(snapshot_path(tmp_path, 0), {"w": torch.randn(4, 5, dtype=torch.float64)})

@@ -1,0 +1,193 @@
+"""Several runs that differ in their seed or graph as one ensemble: their rows one below the other, W block-diagonal.
+
+A step of a small run costs more in calls than in arithmetic; a pack pays for the calls once. Each run keeps its own
+streams, mini-batches and metrics, and its numbers are those that it has alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import topologies
+from dsgd.algorithms import ALGORITHMS, Step
+from dsgd.communicators import Local
+from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.loop import Observer, Result, Simulation, World, estimated, look
+from dsgd.metrics import Values
+from dsgd.mixing import Mix, neighbours, operator_of_blocks
+from dsgd.objectives import Batch, Objective, Tilted
+from dsgd.perturbations import Noise
+from dsgd.run import Run
+from dsgd.state import Memory, State, When
+from dsgd.trees import Params, Scaled
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_ROWS = 1024
+MOST_NUMBERS = 2**22  # of a pack's ensemble: beyond, a step is arithmetic anyway
+
+
+def packs(runs: Sequence[Run]) -> list[list[int]]:
+    """The places of the runs, parted into packs of runs alike but for seed and graph; most are alone in theirs."""
+    open_packs: dict[Run, list[int]] = {}
+    found: list[list[int]] = []
+    for place, run in enumerate(runs):
+        kind = replace(run, seed=0, topology=topologies.OnePeerExponential(run.n))
+        pack = open_packs.get(kind)
+        if pack is None or len(pack) >= _most(kind):
+            pack = open_packs[kind] = []
+            found.append(pack)
+        pack.append(place)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _most(kind: Run) -> int:
+    """How many runs of a kind go together; one where they draw on all replicas at once, or are large already."""
+    if kind.twins or isinstance(kind.gradient, WeightDiversity):
+        return 1
+    data = kind.task.data.load()
+    module = kind.model.build(data.train.shape, data.classes)
+    d = sum(leaf.numel() for leaf in module.parameters())
+    return min(MOST_ROWS // kind.n, MOST_NUMBERS // (kind.n * d))
+
+
+@dataclass(frozen=True)
+class Worlds:
+    """All runs of a pack after `step` steps, and the bytes that each has sent."""
+
+    step: int
+    ensemble: State
+    bytes_sent: tuple[int, ...]
+
+
+class Pack:
+    """Runs of one shape made ready on a device."""
+
+    def __init__(self, runs: Sequence[Run], device: torch.device) -> None:
+        self.simulations = [Simulation(run, Local(run.n), device) for run in runs]
+        self.run, self.n = runs[0], runs[0].n
+        self._ready: tuple[list[topologies.MixingMatrix], Mix] | None = None
+
+    def start(self) -> Worlds:
+        """Every run at its own start."""
+        starts = [simulation.start().ensemble for simulation in self.simulations]
+        return Worlds(0, _joined(starts), (0,) * len(starts))
+
+    def advance(self, worlds: Worlds) -> Worlds:
+        """One step of all runs."""
+        step, run = worlds.step, self.run
+        at = When(step, run.learning_rate.at(step, run.steps))
+        ws = [simulation.run.schedule(step) for simulation in self.simulations]
+        objective = _side_by_side([simulation.objective(step) for simulation in self.simulations])
+
+        noise = Noise(step, tuple(row for simulation in self.simulations for row in simulation.rows))
+
+        def estimate(state: State) -> tuple[State, Params]:
+            return estimated(run.gradient, objective, noise, at, state)
+
+        def mix(p: Params, plus: Scaled | None = None) -> Params:
+            return self._mixed(ws, p, plus)
+
+        moves = Step(estimate, self.simulations[0].updating(at), mix, self._average)
+        sent = tuple(
+            before + simulation.bytes_of(w)
+            for before, simulation, w in zip(worlds.bytes_sent, self.simulations, ws, strict=True)
+        )
+        return Worlds(step + 1, ALGORITHMS[run.algorithm](worlds.ensemble, moves), sent)
+
+    def world(self, worlds: Worlds, place: int) -> World:
+        """One run's own world."""
+        rows = slice(place * self.n, (place + 1) * self.n)
+        return World(worlds.step, _taken(worlds.ensemble, rows), bytes_sent=worlds.bytes_sent[place])
+
+    def _mixed(self, ws: list[topologies.MixingMatrix], p: Params, plus: Scaled | None) -> Params:
+        if all(isinstance(w, topologies.Identity) for w in ws):
+            return p if plus is None else p + plus
+        if all(isinstance(w, topologies.Mean) for w in ws):
+            return self._average(p) if plus is None else self._average(p) + plus
+        if self._ready is None or any(a is not b for a, b in zip(self._ready[0], ws, strict=True)):
+            self._ready = ws, operator_of_blocks([neighbours(w) for w in ws], p.matrix)
+        return p.like(self._ready[1](p.matrix, plus))
+
+    def _average(self, p: Params) -> Params:
+        blocks = p.matrix.view(len(self.simulations), self.n, -1)
+        return p.like(blocks.mean(dim=1, keepdim=True).expand_as(blocks).reshape(p.rows, -1))
+
+
+def simulate_pack(pack: Pack, observers: Sequence[Sequence[Observer]]) -> list[Result | FloatingPointError]:
+    """Takes all steps of all runs and measures each as if it were alone; one that is no longer finite ends there.
+
+    `observers` are each run's own. A result's seconds are the pack's, shared out evenly.
+    """
+    began, worlds = time.perf_counter(), pack.start()
+    histories: list[list[Values]] = [[] for _ in pack.simulations]
+    failures: dict[int, FloatingPointError] = {}
+
+    def look_at_all() -> None:
+        for place, simulation in enumerate(pack.simulations):
+            if place not in failures:
+                try:
+                    look(simulation, pack.world(worlds, place), observers[place], histories[place])
+                except FloatingPointError as error:
+                    failures[place] = error
+
+    look_at_all()
+    while worlds.step < pack.run.steps and len(failures) < len(histories):
+        worlds = pack.advance(worlds)
+        for told in chain.from_iterable(observers):
+            told.stepped(worlds.step)
+        look_at_all()
+    seconds = (time.perf_counter() - began) / len(histories)
+
+    def result(place: int) -> Result:
+        params = dict(pack.world(worlds, place).ensemble.params)
+        return Result(params, histories[place], seconds, pack.simulations[place].data_sha256)
+
+    return [failures.get(place) or result(place) for place in range(len(histories))]
+
+
+def _joined(states: Sequence[State]) -> State:
+    """The states one below the other."""
+    import torch
+
+    first = states[0]
+    params = first.params.like(torch.cat([state.params.matrix for state in states]))
+    buffers = _stacked([state.buffers for state in states])
+    memory = {owner: _stacked([state.memory[owner] for state in states]) for owner in first.memory}
+    return State(params, buffers, memory)
+
+
+def _stacked(memories: Sequence[Memory]) -> Memory:
+    import torch
+
+    return {name: torch.cat([memory[name] for memory in memories]) for name in memories[0]}
+
+
+def _taken(state: State, rows: slice) -> State:
+    """Some rows of a state."""
+
+    def part(memory: Memory) -> Memory:
+        return {name: tensor[rows] for name, tensor in memory.items()}
+
+    memory = {owner: part(own) for owner, own in state.memory.items()}
+    return State(state.params.like(state.params.matrix[rows]), part(state.buffers), memory)
+
+
+def _side_by_side(objectives: Sequence[Objective]) -> Objective:
+    """The objectives of all runs as one, row for row."""
+    import torch
+
+    first = objectives[0]
+    if isinstance(first, Tilted):
+        tilted = [each for each in objectives if isinstance(each, Tilted)]
+        return Tilted(_side_by_side([each.inner for each in tilted]), torch.cat([each.noise for each in tilted]))
+    if not isinstance(first, Batch) or first.shared:
+        return first
+    return Batch(first.network, torch.cat([each.x for each in objectives]), torch.cat([each.y for each in objectives]))

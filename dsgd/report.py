@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgd.figures import check_inert
+from dsgd.statistics import LEVEL, UNAVAILABLE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,16 +25,21 @@ Cell = str | float | int | None
 Summary = dict[str, Any]
 
 VERDICTS = {
-    "supported": ("✓", "the data show the quantity inside the criterion's bounds (adjusted p < 0.05)"),
-    "refuted": ("✕", "the data show it outside (adjusted p < 0.05)"),
-    "inconclusive": ("?", "the data show neither, also after the number of seeds was doubled once"),
+    "supported": ("✓", f"the data show the quantity inside the criterion's bounds (adjusted p < {LEVEL:g})"),
+    "refuted": ("✕", f"the data show it outside (adjusted p < {LEVEL:g})"),
+    "inconclusive": (
+        "?",
+        "the data show neither, also after the number of seeds was doubled once, "
+        f"or more than {UNAVAILABLE_LIMIT:.0%} of the measurements are unavailable",
+    ),
 }
 MEANINGS = (
     "Bounds are tested by one-sided t-tests, two for a criterion with two bounds; the p-values of all claims of the "
-    "study are adjusted by Holm's method. Intervals are of 95 %, over independent runs: Student's t below 20 runs, BCa "
-    "bootstrap from 20 on. Quantities without spread, or of one run only (n = 1), are compared with the bounds. "
-    "A control is supported when it behaved as a control must. The margin is the distance from the estimate to the "
-    "nearest bound."
+    f"study are adjusted by Holm's method. The level {LEVEL:g} is Pocock's for two looks, at the seeds and at twice as "
+    "many: a claim on its own is decided wrongly in 5 % of studies. Intervals are of 95 %, over independent runs: "
+    "Student's t below 20 runs, BCa bootstrap from 20 on. Quantities without spread, or of one run only (n = 1), are "
+    "compared with the bounds. Measurements (snapshots, or fits) that gave no number are counted beside n. A control is "
+    "supported when it behaved as a control must. The margin is the distance from the estimate to the nearest bound."
 )
 STRIP_WIDTH = 160.0
 
@@ -66,7 +72,7 @@ def render_html(
 
     folder = FileSystemLoader(Path(__file__).parent / "templates")
     pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"number": number, "duration": duration, "interval": interval, "strip": strip}
+    pages.filters |= {"number": number, "duration": duration, "interval": interval, "strip": strip, "gaps": gaps}
     # check_inert has read every figure, so its text may pass unescaped
     drawn = [(figure, Markup(check_inert(figure.svg))) for figure in figures]
     return pages.get_template("report.html.j2").render(
@@ -150,6 +156,11 @@ def interval(ci: Sequence[float | None]) -> str:
     return "–" if lo is None or hi is None else f"[{number(lo)}, {number(hi)}]"
 
 
+def gaps(claim: Mapping[str, Any]) -> str:
+    """How many of a claim's measurements gave no number; nothing where all did."""
+    return f"{claim['unavailable']} of {claim['measurements']} unavailable" if claim.get("unavailable") else ""
+
+
 def duration(seconds: float) -> str:
     """7.4 s, 3 min 05 s, 2 h 10 min."""
     if round(seconds, 1) < 60:
@@ -165,7 +176,8 @@ def strip(claim: Mapping[str, Any]) -> dict[str, float]:
     shown = [value for value in marks.values() if value is not None]
     room = (max(shown) - min(shown)) * 0.15 or abs(shown[0]) * 0.15 or 1.0
     left, width = min(shown) - room, max(shown) - min(shown) + 2 * room
-    ends = {"lo": claim["estimate"], "hi": claim["estimate"], "low": left, "high": left + width}
+    dot = left if claim["estimate"] is None else claim["estimate"]
+    ends = {"dot": dot, "lo": dot, "hi": dot, "low": left, "high": left + width}
     placed = {name: ends[name] if value is None else value for name, value in marks.items()}
     return {name: round(STRIP_WIDTH * (value - left) / width, 2) for name, value in placed.items()}
 
@@ -188,7 +200,7 @@ def _rows(summary: Summary) -> list[list[Cell]]:
             c["kind"],
             c["estimate"],
             interval(c["ci"]),
-            c["n"],
+            f"{c['n']} ({gaps(c)})" if gaps(c) else c["n"],
             c["criterion"],
             verdict(c),
         ]

@@ -38,7 +38,7 @@ MEANINGS = (
     f"study are adjusted by Holm's method. The level {LEVEL:g} is Pocock's for two looks, at the seeds and at twice as "
     "many: a claim on its own is decided wrongly in 5 % of studies. Intervals are of 95 %, over independent runs: "
     "Student's t below 20 runs, BCa bootstrap from 20 on. Quantities without spread, or of one run only (n = 1), are "
-    "compared with the bounds. Measurements (snapshots, or fits) that gave no number are counted beside n. A control is "
+    "compared with the bounds. Measurements (snapshots or fits) that gave no number are counted beside n. A control is "
     "supported when it behaved as a control must. The margin is the distance from the estimate to the nearest bound."
 )
 STRIP_WIDTH = 160.0

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dsgd.plots import Series
 from dsgd.statistics import Claim, log_slope
 
-if TYPE_CHECKING:
-    from dsgd.statistics import Interval
-
 History = Sequence[Mapping[str, Any]]
 Histories = Mapping[str, History]
 Measurements = Sequence[float | None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,6 @@ class Sample:
         """The statement that the mean over seeds lies inside (low, high)."""
         return Claim(name, kind, self.values, low, high, criterion, self.unavailable, self.measurements)
 
-    def interval(self) -> Interval | None:
-        """The mean over seeds with its 95 % interval; None where no seed has a value."""
-        from dsgd.statistics import mean_interval
-
-        return mean_interval(self.values) if self.values else None
-
 
 def sample(seeds: Iterable[Measurements], of_seed: Callable[[Sequence[float]], float] = fmean) -> Sample:
     """Each seed's measurements reduced to one value; a seed that has none, or only unavailable ones, gives no value."""
@@ -49,12 +41,7 @@ def sample(seeds: Iterable[Measurements], of_seed: Callable[[Sequence[float]], f
 
 def select(histories: Histories, start: str, seed: int | None = None) -> list[History]:
     """The histories whose label starts with these words, and ends with the seed if one is given."""
-    words = start.split()
-    return [
-        rows
-        for label, rows in histories.items()
-        if label.split()[: len(words)] == words and (seed is None or label.split()[-1] == str(seed))
-    ]
+    return [histories[label] for label in _labels(histories, start) if seed is None or label.split()[-1] == str(seed)]
 
 
 def measurements(runs: Iterable[History], name: str) -> list[float | None]:
@@ -67,15 +54,27 @@ def available(runs: Iterable[History], name: str) -> list[float]:
     return [value for value in measurements(runs, name) if value is not None]
 
 
-def by_seed(
-    histories: Histories,
-    start: str,
-    name: str,
-    seeds: Iterable[int],
-    of_seed: Callable[[Sequence[float]], float] = fmean,
-) -> Sample:
+def medians(runs: Sequence[History], *names: str) -> list[float | None]:
+    """The median of each metric's values; None where all are unavailable."""
+    found = (available(runs, name) for name in names)
+    return [median(values) if values else None for values in found]
+
+
+def seeds(histories: Histories, start: str) -> list[int]:
+    """The seeds of the runs whose label starts with these words; a label ends with its seed."""
+    return sorted({int(label.split()[-1]) for label in _labels(histories, start)})
+
+
+def by_seed(histories: Histories, start: str, name: str, of_seed: Callable[[Sequence[float]], float] = fmean) -> Sample:
     """One value a seed of a metric: by default the mean over that seed's runs and their snapshots."""
-    return sample((measurements(select(histories, start, seed), name) for seed in seeds), of_seed)
+    found = (select(histories, start, seed) for seed in seeds(histories, start))
+    return sample((measurements(runs, name) for runs in found), of_seed)
+
+
+def ladders(histories: Histories, start: str, steps: Iterable[object], name: str) -> list[list[float | None]]:
+    """The last values of a metric in the runs `START STEP SEED`: one list a seed, with a value for each step."""
+    rungs = [f"{start} {step}" for step in steps]
+    return [[histories[f"{rung} {seed}"][-1][name] for rung in rungs] for seed in seeds(histories, start)]
 
 
 def power(x: Sequence[float], y: Measurements) -> float | None:
@@ -84,10 +83,29 @@ def power(x: Sequence[float], y: Measurements) -> float | None:
     return log_slope(x, found) if len(found) == len(x) else None
 
 
+def powers(x: Sequence[float], seeds: Iterable[Measurements]) -> Sample:
+    """One log-log slope on x a seed."""
+    return sample([power(x, y)] for y in seeds)
+
+
+def jackknife(seeds: Sequence[T], statistic: Callable[[Sequence[T]], float]) -> list[float]:
+    """One pseudo-value a seed for a statistic of all seeds together, such as a ratio of means (Tukey 1958).
+
+    Their mean estimates the statistic with less bias, and their spread its error, as if they were independent values.
+    """
+    n, whole = len(seeds), statistic(seeds) if seeds else 0.0
+    return [n * whole - (n - 1) * statistic([*seeds[:j], *seeds[j + 1 :]]) if n > 1 else whole for j in range(n)]
+
+
 def ends_by(runs: Iterable[History], name: str) -> dict[float, list[History]]:
     """The last rows of the runs, grouped by their value of `name`, in ascending order."""
     ends = [rows[-1:] for rows in runs]
     return {value: [rows for rows in ends if rows[0][name] == value] for value in sorted({e[0][name] for e in ends})}
+
+
+def reach(values: Sequence[float]) -> str:
+    """The least and the largest value, in words."""
+    return f"{min(values):.4g} to {max(values):.4g}" if values else "not available"
 
 
 def median_curve(label: str, runs: Sequence[History], x: str, y: str) -> Series:
@@ -100,8 +118,13 @@ def median_curve(label: str, runs: Sequence[History], x: str, y: str) -> Series:
     return Series(label, list(kept), list(kept.values()))
 
 
-def band(label: str, x: Sequence[float], y: Sequence[Measurements]) -> Series:
+def band(label: str, x: Sequence[float], seeds: Sequence[Measurements]) -> Series:
     """The median over seeds at each x, from the least to the largest; a gap where no seed has a value."""
-    found = [[value for value in at if value is not None] for at in y]
+    found = [[value for value in at if value is not None] for at in zip(*seeds, strict=True)]
     middle, low, high = ([f(values) if values else None for values in found] for f in (median, min, max))
     return Series(label, x, middle, low, high)
+
+
+def _labels(histories: Histories, start: str) -> list[str]:
+    words = start.split()
+    return [label for label in histories if label.split()[: len(words)] == words]

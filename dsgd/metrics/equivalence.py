@@ -15,6 +15,9 @@ from dsgd.trees import Layout, Params, stack
 if TYPE_CHECKING:
     from torch import Tensor
 
+EXAMPLES_AT_ONCE = 2**15  # that a block of points is differentiated on, and the parameters that it holds: a ResNet
+NUMBERS_AT_ONCE = 2**24  # goes point by point, for its activations are a hundred times its parameters
+
 Loss = Callable[[Mapping[str, "Tensor"]], "Tensor"]
 
 
@@ -115,7 +118,7 @@ class Equivalence:
             rows,
             _loss_on(snapshot.network, split),
             local,
-            block=max(1, 2**15 // len(split.y)),
+            block=max(1, min(EXAMPLES_AT_ONCE // len(split.y), NUMBERS_AT_ONCE // rows.shape[1])),
             pairs=self.pairs,
             seed=snapshot.seed,
         )

@@ -11,7 +11,7 @@ import pytest
 from dsgd.histories import Histories
 from dsgd.metrics.instrument import SHOT_NOISE_OCTAVES, fitted_slope
 from dsgd.statistics import judge
-from dsgd.study import Report, find_study
+from dsgd.study import Figure, Report, find_study
 
 STUDY = find_study("equivalence")
 SETTINGS = replace(STUDY.presets["smoke"], seeds=10, lrs=(0.4, 0.2, 0.1, 0.05, 0.025), sizes=(8, 16, 32))
@@ -76,8 +76,16 @@ def without(histories: Histories, start: str, metric: str, seeds: range) -> Hist
     return {label: [row | {metric: None} if label in gone else row for row in h] for label, h in histories.items()}
 
 
+@pytest.fixture(autouse=True)
+def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures, which take most of a report's time, are drawn in the first test only."""
+    if request.node.name != test_exact_powers_support_every_claim_and_control.__name__:
+        monkeypatch.setattr(STUDY, "log_log", lambda title, *_, **__: Figure(title, "<svg/>"))
+
+
 def test_exact_powers_support_every_claim_and_control() -> None:
     verdicts, report = concluded(made_up())
+    assert len(report.figures) == 4
     assert set(verdicts.values()) == {"supported"}
     assert report.answer.startswith("Yes, asymptotically:")
     assert "Not as expected" not in report.answer

@@ -15,6 +15,9 @@ from dsgd.trees import Layout, Params, stack
 if TYPE_CHECKING:
     from torch import Tensor
 
+EXAMPLES_AT_ONCE = 2**15  # that a block of points is differentiated on, and the parameters that it holds: a ResNet
+NUMBERS_AT_ONCE = 2**24  # goes point by point, for its activations are a hundred times its parameters
+
 Loss = Callable[[Mapping[str, "Tensor"]], "Tensor"]
 
 
@@ -36,7 +39,8 @@ def probe(
     `loss` is then their mean.
 
     Returns correction |G_A - g|, residual |G_D - G_A|, ratio residual / correction, cosine, symmetrised_residual,
-    half_trace_h_xi and trace_xi at s = 1, `slopes` over s, the estimator and the curves; None for what is unavailable.
+    half_trace_h_xi and trace_xi at s = 1, limit_ratio and limit_cosine at the smallest s above rounding, `slopes` over
+    s, the estimator, and the curves (loss_gap with its sign); None for what is unavailable.
     See `dsgd.metrics.instrument` for the definitions.
     """
     import torch
@@ -96,7 +100,7 @@ class Equivalence:
 
     With `own_shards` every replica keeps its own loss, on its share of the probe set drawn from its own shard: the
     setting that theorem 1 does not cover. Names start with `equivalence_` or `own_shards_`; there are none while all
-    replicas are equal.
+    replicas are equal, up to the rounding of their dtype.
     """
 
     probe_size: int = 512
@@ -112,7 +116,7 @@ class Equivalence:
             )
 
     def __call__(self, snapshot: Snapshot) -> Values:
-        if not cloud(snapshot.params.matrix).trace > 0:
+        if _equal_up_to_rounding(snapshot.params.matrix):
             return {}
         found = measure(self.instrument(snapshot), snapshot.smooth)
         return _flat("own_shards" if self.own_shards else "equivalence", found)
@@ -125,7 +129,7 @@ class Equivalence:
             rows,
             _loss_on(snapshot.network, split),
             local,
-            block=max(1, 2**15 // len(split.y)),
+            block=max(1, min(EXAMPLES_AT_ONCE // len(split.y), NUMBERS_AT_ONCE // rows.shape[1])),
             pairs=self.pairs,
             seed=snapshot.seed,
         )
@@ -144,6 +148,13 @@ class Equivalence:
             return own.loss_and_grad(Params(rows, snapshot.network.layout))[1].matrix
 
         return Split(snapshot.train.x[chosen.flatten()], snapshot.train.y[chosen.flatten()]), local
+
+
+def _equal_up_to_rounding(matrix: Tensor) -> bool:
+    import torch
+
+    spread = float(cloud(matrix.double()).trace) ** 0.5
+    return spread <= 4 * torch.finfo(matrix.dtype).eps * float(matrix[0].norm())
 
 
 def _loss_on(network: Network, split: Split) -> Callable[[Tensor], Tensor]:

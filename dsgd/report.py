@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgd.figures import check_inert
+from dsgd.statistics import LEVEL, UNAVAILABLE_LIMIT
 from dsgd.typography import duration, symbols, written
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ Cell = str | float | int | None
 Summary = dict[str, Any]
 
 VERDICTS = {
-    "supported": ("✓", "the data show the quantity inside the criterion's bounds (adjusted p < 0.05)"),
-    "refuted": ("✕", "the data show it outside (adjusted p < 0.05)"),
-    "inconclusive": ("?", "the data show neither, also after the number of seeds was doubled once"),
+    "supported": ("✓", f"the data show the quantity inside the criterion's bounds (adjusted p < {LEVEL:g})"),
+    "refuted": ("✕", f"the data show it outside (adjusted p < {LEVEL:g})"),
+    "inconclusive": (
+        "?",
+        "the data show neither, also after the number of seeds was doubled once, "
+        f"or more than {UNAVAILABLE_LIMIT:.0%} of the measurements are unavailable",
+    ),
 }
 CONTROLS = (
     "A control violates a claim's assumptions on purpose: “supported” means that it missed what the claim predicts, "
@@ -38,10 +43,12 @@ CONTROLS = (
 )
 MEANINGS = (
     "Bounds are tested by one-sided t-tests, two for a criterion with two bounds; the p-values of all claims of the "
-    "study are adjusted by Holm's method. Intervals are of 95 %, over independent runs: Student's t below 20 runs, BCa "
-    "bootstrap from 20 on. They have two sides also where the test has one, and Student's are symmetric, so they may "
-    "cross the bound of such a criterion, or a limit that the quantity itself cannot pass. Quantities without spread, "
-    "or of one run only (n = 1), are compared with the bounds. The margin is the distance from the estimate to the "
+    f"study are adjusted by Holm's method. The level {LEVEL:g} is Pocock's for two looks, at the seeds and at twice as "
+    "many: a claim on its own is decided wrongly in 5 % of studies. Intervals are of 95 %, over independent runs: "
+    "Student's t below 20 runs, BCa bootstrap from 20 on. They have two sides also where the test has one, and "
+    "Student's are symmetric, so they may cross the bound of such a criterion, or a limit that the quantity itself "
+    "cannot pass. Quantities without spread, or of one run only (n = 1), are compared with the bounds. Measurements "
+    "(snapshots or fits) that gave no number are counted beside n. The margin is the distance from the estimate to the "
     "nearest bound."
 )
 CLAIM_COLUMNS = ("", "claim", "kind", "estimate", "95 % interval", "n", "criterion", "verdict")
@@ -177,6 +184,11 @@ def tested(claim: Mapping[str, Any]) -> str:
     return "one-sided test" if None in (claim["low"], claim["high"]) else ""
 
 
+def gaps(claim: Mapping[str, Any]) -> str:
+    """How many of a claim's measurements gave no number; nothing where all did."""
+    return f"{claim['unavailable']} of {claim['measurements']} unavailable" if claim.get("unavailable") else ""
+
+
 def strip(claim: Mapping[str, Any]) -> dict[str, float]:
     """Where a claim's estimate, interval and accepted band lie on a strip of 160 units: x of dot, lo, hi, low, high."""
     lo, hi = claim["ci"]
@@ -184,7 +196,8 @@ def strip(claim: Mapping[str, Any]) -> dict[str, float]:
     shown = [value for value in marks.values() if value is not None]
     room = (max(shown) - min(shown)) * 0.15 or abs(shown[0]) * 0.15 or 1.0
     left, width = min(shown) - room, max(shown) - min(shown) + 2 * room
-    ends = {"lo": claim["estimate"], "hi": claim["estimate"], "low": left, "high": left + width}
+    dot = left if claim["estimate"] is None else claim["estimate"]
+    ends = {"dot": dot, "lo": dot, "hi": dot, "low": left, "high": left + width}
     placed = {name: ends[name] if value is None else value for name, value in marks.items()}
     return {name: round(STRIP_WIDTH * (value - left) / width, 2) for name, value in placed.items()}
 
@@ -204,7 +217,7 @@ def _page() -> Template:
 
     folder = FileSystemLoader(Path(__file__).parent / "templates")
     pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {f.__name__: f for f in (number, paragraphs, strip, symbols, tested, typeset, written)}
+    pages.filters |= {f.__name__: f for f in (gaps, number, paragraphs, strip, symbols, tested, typeset, written)}
     return pages.get_template("report.html.j2")
 
 
@@ -225,7 +238,8 @@ def _rows(summary: Summary) -> list[list[Cell]]:
         wide = claim["verdict"] == "inconclusive" and text["half_width"]
         widths = f" (half-width {text['half_width']}, margin {text['margin']})" if wide else ""
         criterion = "; ".join(part for part in (claim["criterion"], tested(claim)) if part)
-        sign, measured = VERDICTS[claim["verdict"]][0], (text["estimate"], text["interval"], claim["n"])
+        sign, number_of = VERDICTS[claim["verdict"]][0], f"{claim['n']} ({gaps(claim)})" if gaps(claim) else claim["n"]
+        measured = (text["estimate"], text["interval"], number_of)
         rows.append([sign, claim["name"], claim["kind"], *measured, criterion, f"{claim['verdict']}{widths}"])
     return rows
 

@@ -48,7 +48,7 @@ def written(claim: Mapping[str, Any]) -> dict[str, str]:
     """
     lo, hi = claim["ci"] or (None, None)
     half = None if lo is None or hi is None else (hi - lo) / 2
-    shown = decimals([value for value in (claim["estimate"], lo, hi) if value is not None], half)
+    shown = decimals([value for value in (claim["estimate"], lo, hi) if value is not None] or [0.0], half)
     texts = {"estimate": claim["estimate"], "lo": lo, "hi": hi, "half_width": half, "margin": claim.get("margin")}
     found = {name: "" if value is None else fixed(value, shown) for name, value in texts.items()}
     return found | {"interval": "" if half is None else f"[{found['lo']}, {found['hi']}]"}

@@ -1,50 +1,74 @@
 """Is D-SGD average-direction SAM?
 
-Question   Does D-SGD's mean model descend E[L(w + e)], e ~ N(0, Xi), with Xi the covariance of the replicas?
+Question   Does the mean of D-SGD's replicas descend E[L(w + ε)], ε ~ N(0, Ξ), with Ξ the covariance of the replicas?
 Claim      Zhu et al. 2023 (ICML, arXiv 2306.02913), theorem 1: yes, up to terms of third order in their distance.
-Measured   On snapshots of real D-SGD runs, all deviations from the mean are scaled by s, and the order in s of each
-           difference is the slope of a log-log fit: theory says correction |G_A - g| 2, residual |G_D - G_A| 3,
-           symmetrised residual 4. Coupled trajectories of the mean model, of average-direction SAM and of centralized
-           SGD under the same noise drift apart as lr^2 and lr^3 or faster. Tr Xi follows lr^2 sigma^2 S(P).
+Measured   On snapshots of real D-SGD runs all deviations from the mean are scaled by s, and the order in s of each
+           difference of gradients is the slope of a log-log fit. Theory: correction |G_A − g| 2, residual |G_D − G_A|
+           3, 4 for replicas made symmetric; at a given Ξ the residual falls with n as n^(−1/2). Coupled trajectories of
+           the mean, of average-direction SAM and of centralized SGD under the same noise drift apart as lr² and as lr³
+           or faster. Tr Ξ follows lr² σ² S(P).
 Controls   A ReLU network and replicas with different data violate the theorem's assumptions and must fail its orders.
-Expect     All supported; at the natural scale s = 1 the residual is a tenth of the correction at lr 0.1, half at 0.3.
-Takes      smoke 8 seconds, standard 3 minutes on 2 cores; paper is for a GPU and was not yet timed.
+Expect     All supported; at the natural scale s = 1 the residual is 7 % of the correction at lr 0.1, a quarter at 0.3.
+Seeds      Criteria were set on seeds 0 to 9, ReLU's on 0 to 39 (pilots/equivalence.json), and are judged on seeds from
+           300 on. Earlier versions of this study were also looked at on seeds 100 to 119 and 200 to 219.
+Found      Seeds 300 to 319, ReLU's 300 to 379: all supported but one control, inconclusive after both looks. 8 times
+           the examples divide ReLU's residual by 2.3 [1.8, 3.9], where theory says √8 = 2.8: with 179 examples one kink
+           in reach of one seed made half of the mean square of forty seeds, and so few cannot tell.
+Takes      smoke 8 seconds; standard 4 minutes a look on 2 free cores, so 8 where the seeds are doubled, as they are
+           from 300 on; paper is for a GPU: its path was tried on random images with a small ResNet, and never timed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from statistics import fmean, median
-from typing import Any
+from math import sqrt
+from statistics import fmean
+from typing import Literal
 
 import topologies
+from dsgd import histories
 from dsgd.data import ByLabel, Cifar10, DataSource, Digits, NoData, Shards
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.histories import Histories, Sample
 from dsgd.learning_rates import Constant, LearningRate, Multistep
 from dsgd.metrics import Accuracy, Consensus, Equivalence
 from dsgd.models import Mlp, Model, Quadratic, ResNet18
 from dsgd.plots import Series, log_log
 from dsgd.run import Run
-from dsgd.statistics import log_slope
-from dsgd.study import Claim, Figure, Report, Table
+from dsgd.statistics import Interval
+from dsgd.study import Claim, Figure, Judged, Report, Table, judge
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
 question = "Does D-SGD, on average, descend the loss smoothed over the spread of its replicas?"
 
-History = list[dict[str, Any]]
-Histories = Mapping[str, History]
-
 SLOPES = {
-    "correction": ("|G_A - g|", 2.0, 0.1),
-    "residual": ("|G_D - G_A|", 3.0, 0.15),
-    "symmetrised": ("|G_sym - G_A|", 4.0, 0.2),
-    "ratio": ("|G_D - G_A| / |G_A - g|", 1.0, 0.1),
-    "one_minus_cosine": ("1 - cos(G_D - g, G_A - g)", 2.0, 0.2),
-    "loss_gap": ("|mean L(w_j) - L(w) - tr(H Xi) / 2|", 3.0, 0.2),
+    "correction": ("|G_A − g|", 2.0, 0.1),
+    "residual": ("|G_D − G_A|", 3.0, 0.15),
+    "symmetrised": ("|G_sym − G_A|", 4.0, 0.2),
+    "ratio": ("|G_D − G_A| / |G_A − g|", 1.0, 0.1),
+    "one_minus_cosine": ("1 − cos(G_D − g, G_A − g)", 2.0, 0.2),
+    "loss_gap": ("|mean L(w_j) − L(w) − s² tr(HΞ)/2|", 3.0, 0.2),
 }
+KINKS = "log-log slope of |G_D − G_A| for s ≤ 1/16 is in [0.3, 1.0], not 3"
+STAYS = "|G_D − G_A| / |G_A − g| does not vanish with s: slope below 0.25, where a smooth loss has 1"
+FIRST = "log-log slope of |G_D − G_A| is 1.0 ± 0.1, not 3"
+SLOPE_CONTROLS = (
+    ("ReLU: residual slope", "rough all", "equivalence_slope_residual", 0.3, 1.0, KINKS),
+    ("ReLU: ratio slope", "rough all", "equivalence_slope_ratio", None, 0.25, STAYS),
+    ("random disjoint shards: residual slope", "own shards", "own_shards_slope_residual", 0.9, 1.1, FIRST),
+    ("shards by label: residual slope", "own labels", "own_shards_slope_residual", 0.9, 1.1, FIRST),
+)
+THEOREM = ("correction", "residual", "ratio")  # the orders that decide the question
+ANSWERS = {
+    "yes": "Yes, asymptotically: on smooth losses the replicas' mean descends average-direction SAM's loss, up to an "
+    "error that vanishes faster than the SAM correction itself as the replicas draw together.",
+    "no": "No: on smooth losses the gradients' differences do not have the orders that the theorem gives them.",
+    "undecided": "Undecided: the orders that the theorem gives were neither found nor excluded.",
+}
+FROM_AD_SAM, FROM_C_SGD = "average_direction_sam_distance", "centralized_distance"
 DEFINITIONS = {
     "w, w_j, n": "the mean of the replicas, replica j, and their number",
     "Xi": "covariance of the replicas' deviations w_j - w: the mean of their outer products",
@@ -56,20 +80,18 @@ DEFINITIONS = {
     "H": "Hessian of L at w",
     "S(P)": "Tr Xi / (lr^2 sigma^2) in linear theory, for mixing matrix P and gradient noise of variance sigma^2",
 }
-ORDERS = ("consensus", "adapt_then_combine")
+ORDERS: tuple[Literal["consensus", "adapt_then_combine"], ...] = ("consensus", "adapt_then_combine")
 HORIZON = 4.0  # lr * steps of a coupled trajectory
 RELAXATIONS = 60  # of the slowest graph mode, of which the first ten are not counted
+AT = 2.0**-6  # the small scale at which residuals are compared for different n
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a preset fixes. Seeds 0 to 9 were the pilot on which the criteria were set; verdicts use fresh ones.
-
-    ReLU's slopes scatter most, with the kinks that happen to lie within reach: they get twice the seeds.
-    """
+    """What a preset fixes. ReLU's residuals scatter with the kinks that lie within reach: `rough_times` the seeds."""
 
     seeds: int = 10
-    seed: int = 200
+    seed: int = 300
     data: DataSource = field(default_factory=Digits)
     smooth: tuple[Model, ...] = tuple(Mlp((32,), activation) for activation in ("tanh", "gelu", "softplus"))
     rough: Model = field(default_factory=lambda: Mlp((32,), "relu"))
@@ -78,12 +100,14 @@ class Settings:
     n: int = 16
     batch_size: int = 8
     steps: int = 400
-    probe_size: int = 256
-    rough_probe_size: int = 1437
-    pairs: int = 128
+    probe_size: int = 128
+    rough_probe_size: int = 1432
+    rough_times: int = 4
+    pairs: int = 256
+    sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
     lrs: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05, 0.025)
-    trajectory_n: int = 8
-    trajectory_data: DataSource = field(default_factory=lambda: Digits(train_size=512))
+    noisy_n: int = 8
+    noisy_data: DataSource = field(default_factory=lambda: Digits(train_size=512))
     departures: tuple[str, ...] = ()
 
 
@@ -99,10 +123,12 @@ presets = {
         steps=40,
         probe_size=64,
         rough_probe_size=64,
+        rough_times=1,
         pairs=32,
+        sizes=(4, 8),
         lrs=(0.4, 0.2),
-        trajectory_n=4,
-        trajectory_data=Digits(train_size=64),
+        noisy_n=4,
+        noisy_data=Digits(train_size=64),
     ),
     "standard": Settings(),
     "paper": Settings(
@@ -119,14 +145,15 @@ presets = {
             "From scratch, all replicas from one start, where the official code draws a start a replica.",
             "A fresh reshuffled pass is dealt to the replicas, where the official code keeps 16 fixed shards.",
             "The smooth claims are measured with GELU; the paper's own ReLU network is the control.",
+            "Additive noise, in trajectories and with growing n, is studied on digits, as in the standard preset.",
         ),
     ),
 }
 
 
 def runs(settings: Settings) -> dict[str, Run]:
-    """Every run of the study by its label."""
-    parts = (_smooth, _rough, _own_shards, _trajectories, _noise_only)
+    """Every run of the study by its label, which ends with the seed."""
+    parts = (_smooth, _rough, _own_shards, _more_replicas, _trajectories, _noise_only)
     return {label: run for part in parts for label, run in part(settings)}
 
 
@@ -134,13 +161,12 @@ def _seeds(settings: Settings, times: int = 1) -> range:
     return range(settings.seed, settings.seed + times * settings.seeds)
 
 
-def _training(settings: Settings, seed: int, graph: str, model: Model, probe: Equivalence, **parts: Any) -> Run:
-    rate = settings.rates[seed % len(settings.rates)]
+def _training(settings: Settings, seed: int, graph: str, model: Model, probe: Equivalence) -> Run:
     return Run(
-        **{"task": Task(settings.data)} | parts,
+        task=Task(settings.data),
         model=model,
         topology=Static(Topology(graph, settings.n)),
-        learning_rate=rate,
+        learning_rate=settings.rates[seed % len(settings.rates)],
         batch_size=settings.batch_size,
         steps=settings.steps,
         seed=seed,
@@ -159,47 +185,60 @@ def _smooth(settings: Settings) -> Iterator[tuple[str, Run]]:
 
 
 def _rough(settings: Settings) -> Iterator[tuple[str, Run]]:
-    """ReLU on as many examples as there are, at the largest rate: the more kinks lie within reach, the less noise."""
-    for seed in _seeds(settings, times=2):
-        probe = Equivalence(settings.rough_probe_size, settings.pairs)
-        run = _training(settings, seed, settings.graphs[0], settings.rough, probe)
-        yield f"rough {seed}", replace(run, learning_rate=settings.rates[-1])
+    """ReLU at the largest rate, probed on as many examples as there are, and the same run on an eighth of them."""
+    for seed in _seeds(settings, settings.rough_times):
+        for name, size in (("all", settings.rough_probe_size), ("eighth", settings.rough_probe_size // 8)):
+            run = _training(settings, seed, settings.graphs[0], settings.rough, Equivalence(size, settings.pairs))
+            yield f"rough {name} {seed}", replace(run, learning_rate=settings.rates[-1])
 
 
 def _own_shards(settings: Settings) -> Iterator[tuple[str, Run]]:
     for seed in _seeds(settings):
         probe = Equivalence(settings.probe_size, own_shards=True)
+        run = _training(settings, seed, settings.graphs[0], settings.smooth[seed % len(settings.smooth)], probe)
         for name, partition in (("shards", Shards()), ("labels", ByLabel())):
-            task = Task(settings.data, partition)
-            model = settings.smooth[seed % len(settings.smooth)]
-            yield f"own {name} {seed}", _training(settings, seed, settings.graphs[0], model, probe, task=task)
+            yield f"own {name} {seed}", replace(run, task=Task(settings.data, partition))
+
+
+def _noisy(settings: Settings, seed: int, n: int, graph: str, activation: str, lr: float) -> Run:
+    """Full-batch gradients plus additive Gaussian noise: the replicas differ by noise of a known size alone."""
+    return Run(
+        task=Task(settings.noisy_data),
+        model=Mlp((32,), activation),
+        topology=Static(Topology(graph, n)),
+        learning_rate=Constant(lr),
+        batch_size="full",
+        gradient_noise=1.0,
+        seed=seed,
+        dtype="float64",
+        metrics=(Consensus(),),
+    )
+
+
+def _more_replicas(settings: Settings) -> Iterator[tuple[str, Run]]:
+    """On the complete graph the cloud is one step's noise: nearly Gaussian, Tr Ξ = (1 − 1/n) lr² σ² whatever n is.
+
+    Above rank 40 the instrument's cubature has degree 3 and an error of fourth order. It is below 1 % of the residual,
+    which over s³ is constant within that from s = 1 to 1/64.
+    """
+    for seed in _seeds(settings):
+        for n in settings.sizes:
+            run = _noisy(settings, seed, n, "complete", "tanh", 0.2)
+            yield f"more {n} {seed}", replace(run, steps=40, metrics=(Consensus(), Equivalence(64)))
 
 
 def _trajectories(settings: Settings) -> Iterator[tuple[str, Run]]:
-    """Full-batch gradients plus the same additive noise for the ensemble and its two twins, lr * steps fixed."""
+    """The ensemble and its two twins under the same noise, lr * steps fixed."""
     for activation in ("tanh", "relu"):
         for seed in _seeds(settings):
             for lr in settings.lrs:
-                yield (
-                    f"trajectory {activation} {lr} {seed}",
-                    Run(
-                        task=Task(settings.trajectory_data),
-                        model=Mlp((32,), activation),
-                        topology=Static(Topology("ring", settings.trajectory_n)),
-                        learning_rate=Constant(lr),
-                        batch_size="full",
-                        gradient_noise=1.0,
-                        steps=round(HORIZON / lr),
-                        seed=seed,
-                        dtype="float64",
-                        twins=(WeightDiversity(samples=0), Plain()),
-                        metrics=(Consensus(),),
-                    ),
-                )
+                run = _noisy(settings, seed, settings.noisy_n, "ring", activation, lr)
+                run = replace(run, steps=round(HORIZON / lr), twins=(WeightDiversity(samples=0), Plain()))
+                yield f"trajectory {activation} {lr} {seed}", run
 
 
 def _noise_only(settings: Settings) -> Iterator[tuple[str, Run]]:
-    """A flat loss: only noise and gossip, so that Tr Xi is the linear theory's."""
+    """A flat loss: only noise and gossip, so that Tr Ξ is the linear theory's."""
     for graph in settings.graphs:
         topology = Topology(graph, settings.n)
         relaxation = 1 / topologies.spectral_gap(topology.matrix())
@@ -222,246 +261,248 @@ def _noise_only(settings: Settings) -> Iterator[tuple[str, Run]]:
                 )
 
 
-def report(settings: Settings, histories: Histories) -> Report:
+def report(settings: Settings, found: Histories) -> Report:
     """The claims, and the tables and figures behind them."""
-    distances = _distances(settings, histories)
-    claims = (
-        *_slope_claims(settings, histories),
-        *_control_claims(settings, histories),
-        *_trajectory_claims(settings, histories),
-        *_consensus_claims(settings, histories, distances),
-    )
-    tables = (_natural_table(settings, histories), _spread_table(settings, histories), _distance_table(distances))
-    figures = tuple(f(settings, histories) for f in (_snapshot_figure, _control_figure, _trajectory_figure))
-    return Report(claims, tables, figures, settings.departures, _answer(settings, histories), DEFINITIONS)
+    claims = [*_metric_claims(found), *_fitted_claims(settings, found), *_consensus_claims(settings, found)]
+    tables = (_natural_table(settings, found), _slope_table(found), _distance_table(settings, found))
+    figures = (*_scale_figures(found), *_ladder_figures(settings, found))
+    return Report(claims, tables, figures, settings.departures, _answer(found, claims), DEFINITIONS)
 
 
-def _answer(settings: Settings, histories: Histories) -> str:
-    """What was found, in words and measured numbers."""
-
-    def power(start: str, name: str) -> str:
-        values = _by_seed(settings, histories, start, name)
-        return f"{fmean(values):.2f}" if values else "an unmeasured power"
-
-    shares = [
-        f"{median(_values(ends, 'equivalence_ratio')):.0%} of the first at lr {lr:g} "
-        f"(cosine of the two corrections {median(_values(ends, 'equivalence_cosine')):.3f})"
-        for lr, ends in _ends_by_rate(histories, "smooth").items()
-    ]
-    return (
-        "As the replicas draw together, s times their distance from the mean, average-direction SAM's gradient nears "
-        f"SGD's with the power {power('smooth', 'equivalence_slope_correction')} of s, and D-SGD's nears "
-        f"average-direction SAM's with the power {power('smooth', 'equivalence_slope_residual')}. At the distance that "
-        f"the runs had of themselves, s = 1, the second gap is {', '.join(shares)}; medians. "
-        f"With ReLU its power is {power('rough', 'equivalence_slope_residual')}, and "
-        f"{power('own', 'own_shards_slope_residual')} where each replica has data of its own."
-    )
-
-
-def _of(histories: Histories, start: str, seed: int | None = None) -> list[History]:
-    """The histories whose label starts so, and ends with the seed."""
-    end = "" if seed is None else f" {seed}"
-    return [rows for label, rows in histories.items() if label.startswith(start) and label.endswith(end)]
-
-
-def _values(runs: list[History], name: str) -> list[float]:
-    """Every snapshot's value of one metric, over several runs; unavailable ones are left out."""
-    return [row[name] for rows in runs for row in rows if row.get(name) is not None]
-
-
-def _by_seed(settings: Settings, histories: Histories, start: str, name: str) -> tuple[float, ...]:
-    """One value a seed: the mean over that seed's runs and snapshots."""
-    found = (_values(_of(histories, start, seed), name) for seed in _seeds(settings, times=2))
-    return tuple(fmean(values) for values in found if values)
-
-
-def _slope_claims(settings: Settings, histories: Histories) -> Iterator[Claim]:
+def _metric_claims(found: Histories) -> Iterator[Claim]:
+    """What the instrument measured at each snapshot: the mean of a seed's snapshots, or the worst of them."""
     for quantity, (formula, order, margin) in SLOPES.items():
-        values = _by_seed(settings, histories, "smooth", f"equivalence_slope_{quantity}")
-        criterion = f"log-log slope of {formula} in s is {order:g} +- {margin:g}"
-        yield Claim(f"smooth: {quantity} slope", "claim", values, order - margin, order + margin, criterion)
+        slopes = histories.by_seed(found, "smooth", f"equivalence_slope_{quantity}")
+        criterion = f"log-log slope of {formula} in s is {order:g} ± {margin:g}"
+        yield slopes.claim(f"smooth: {quantity} slope", "claim", order - margin, order + margin, criterion)
+    where = "at the smallest s above rounding, in a seed's worst snapshot"
+    ratios = histories.by_seed(found, "smooth", "equivalence_limit_ratio", max)
+    yield ratios.claim("smooth: limit of the ratio", "claim", None, 0.02, f"|G_D − G_A| / |G_A − g| ≤ 0.02 {where}")
+    cosines = histories.by_seed(found, "smooth", "equivalence_limit_cosine", min)
+    criterion = f"cos(G_D − g, G_A − g) ≥ 0.9999 {where}"
+    yield cosines.claim("smooth: limit of the cosine", "claim", 0.9999, None, criterion)
+    for name, start, metric, low, high, criterion in SLOPE_CONTROLS:
+        yield histories.by_seed(found, start, metric).claim(name, "control", low, high, criterion)
 
 
-def _control_claims(settings: Settings, histories: Histories) -> Iterator[Claim]:
-    slopes = _by_seed(settings, histories, "rough", "equivalence_slope_residual")
-    yield Claim("ReLU: residual slope", "control", slopes, 0.3, 1.0, "slope for s <= 1/16 is in [0.3, 1.0], not 3")
-    slopes = _by_seed(settings, histories, "rough", "equivalence_slope_ratio")
-    yield Claim("ReLU: ratio slope", "control", slopes, -0.25, 0.25, "the ratio stays: slope 0 +- 0.25, not 1")
-    for name, what in (("shards", "random disjoint shards"), ("labels", "shards by label")):
-        slopes = _by_seed(settings, histories, f"own {name}", "own_shards_slope_residual")
-        yield Claim(f"{what}: residual slope", "control", slopes, 0.9, 1.1, "slope is 1.0 +- 0.1, not 3")
+def _fitted_claims(settings: Settings, found: Histories) -> Iterator[Claim]:
+    """What takes several runs of a seed: more examples, more replicas, smaller learning rates."""
+    criterion = "8 times the examples divide |G_D − G_A| for s ≤ 1/16, as a root mean square over seeds, by 1.8 to 4"
+    yield _fewer_examples(found).claim("ReLU: more examples", "control", 1.8, 4.0, criterion)
+    powers = histories.powers(settings.sizes, _scaled(settings, found))
+    criterion = "at a given Ξ, |G_D − G_A| goes as n to the power −0.5 ± 0.15"
+    yield powers.claim("more replicas: residual", "claim", -0.65, -0.35, criterion)
+    name, criterion = "trajectories: D-SGD from", "distance of the end points grows as lr to the power"
+    powers = histories.powers(settings.lrs, _ends(settings, found, "tanh", FROM_C_SGD))
+    yield powers.claim(f"{name} C-SGD", "claim", 1.8, 2.1, f"{criterion} 1.8 to 2.1")
+    powers = histories.powers(settings.lrs, _ends(settings, found, "tanh", FROM_AD_SAM))
+    yield powers.claim(f"{name} AD-SAM", "claim", 2.9, None, f"{criterion} 2.9 or more")
+    powers = histories.powers(settings.lrs, _ends(settings, found, "relu", FROM_AD_SAM))
+    yield powers.claim(f"ReLU {name} AD-SAM", "control", 0.6, 1.2, f"{criterion} 0.6 to 1.2, not 3")
+    ends = (_ends(settings, found, "tanh", name) for name in (FROM_AD_SAM, FROM_C_SGD))
+    shares = histories.sample([_share(sam[-1], centralized[-1])] for sam, centralized in zip(*ends, strict=True))
+    criterion = f"at lr = {settings.lrs[-1]:g}, |mean − AD-SAM| is at most 0.01 of |mean − C-SGD|"
+    yield shares.claim("trajectories: share left unexplained", "claim", None, 0.01, criterion)
 
 
-def _trajectory_claims(settings: Settings, histories: Histories) -> Iterator[Claim]:
-    yield Claim(
-        "trajectories: D-SGD from C-SGD",
-        "claim",
-        _lr_slopes(settings, histories, "tanh", "centralized_distance"),
-        1.8,
-        2.1,
-        "distance of the end points grows as lr to the power 1.8 to 2.1",
-    )
-    slopes = _lr_slopes(settings, histories, "tanh", "average_direction_sam_distance")
-    yield Claim(
-        "trajectories: D-SGD from AD-SAM", "claim", slopes, 2.9, None, "distance grows as lr to the power 2.9 or more"
-    )
-    slopes = _lr_slopes(settings, histories, "relu", "average_direction_sam_distance")
-    yield Claim("ReLU trajectories: D-SGD from AD-SAM", "control", slopes, None, 2.9, "power below 2.9")
-    yield Claim(
-        "trajectories: share left unexplained",
-        "claim",
-        tuple(_unexplained(histories, settings.lrs[-1], seed) for seed in _seeds(settings)),
-        None,
-        0.01,
-        f"at lr = {settings.lrs[-1]:g}, |mean - AD-SAM| / |mean - C-SGD| is at most 0.01",
-    )
+def _fewer_examples(found: Histories) -> Sample:
+    """How much larger the residual is on an eighth of the examples: √8 = 2.8 where it is shot noise, kink by kink.
+
+    A root mean square, because on few examples a single seed has few kinks in reach, and mostly less than its share.
+    """
+    names = ("eighth", "all")
+    seeds = [[_noise_power(found, name, seed) for name in names] for seed in histories.seeds(found, "rough")]
+    pairs = [(few, many) for few, many in seeds if few and many]
+    factors = histories.jackknife(pairs, lambda kept: sqrt(sum(few for few, _ in kept) / sum(many for _, many in kept)))
+    return Sample(tuple(factors), len(seeds) - len(pairs), len(seeds))
 
 
-def _lr_slopes(settings: Settings, histories: Histories, activation: str, name: str) -> tuple[float, ...]:
-    """One log-log slope in lr a seed."""
-    return tuple(
-        log_slope(settings.lrs, [_end(histories, activation, lr, seed)[name] for lr in settings.lrs])
-        for seed in _seeds(settings)
-    )
+def _noise_power(found: Histories, name: str, seed: int) -> float | None:
+    """The mean over the small scales of residual² / s, which shot noise makes the same at each."""
+    end = found[f"rough {name} {seed}"][-1]
+    curve = zip(end["equivalence_scales"][1:], end["equivalence_curve_residual"][1:], strict=True)
+    return fmean(powers) if (powers := [residual**2 / s for s, residual in curve if residual]) else None
 
 
-def _end(histories: Histories, activation: str, lr: float, seed: int) -> dict[str, Any]:
-    return histories[f"trajectory {activation} {lr} {seed}"][-1]
+def _scaled(settings: Settings, found: Histories) -> list[list[float | None]]:
+    """|G_D − G_A| at a small s in units of the cube of the spread, s sqrt(Tr Ξ): a list a seed, a value for each n."""
+    names = ("equivalence_scales", "equivalence_curve_residual", "trace_xi")
+    ladders = (histories.ladders(found, "more", settings.sizes, name) for name in names)
+    return [
+        [curve[scales.index(AT)] / (AT * sqrt(trace)) ** 3 for scales, curve, trace in zip(*of_seed, strict=True)]
+        for of_seed in zip(*ladders, strict=True)
+    ]
 
 
-def _unexplained(histories: Histories, lr: float, seed: int) -> float:
-    end = _end(histories, "tanh", lr, seed)
-    return float(end["average_direction_sam_distance"] / end["centralized_distance"])
+def _ends(settings: Settings, found: Histories, activation: str, name: str) -> list[list[float | None]]:
+    return histories.ladders(found, f"trajectory {activation}", settings.lrs, name)
 
 
-def _consensus_claims(
-    settings: Settings, histories: Histories, distances: dict[tuple[str, str], tuple[float, tuple[float, ...]]]
-) -> Iterator[Claim]:
+def _share(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _consensus_claims(settings: Settings, found: Histories) -> Iterator[Claim]:
+    """What linear theory says of the spread of the replicas."""
     for order in ORDERS:
         errors = [
-            tuple(abs(value / theory - 1) if theory else value for value in values)
-            for (_, o), (theory, values) in distances.items()
-            if o == order
+            [abs(value / theory - 1) if theory else value for value in values]
+            for _, of, theory, values in _distances(settings, found)
+            if of == order
         ]
-        worst = tuple(max(of_seed) for of_seed in zip(*errors, strict=True))
-        criterion = "worst relative error of Tr Xi / (lr^2 sigma^2) against S(P) over the graphs is at most 5 %"
-        yield Claim(f"consensus distance: {order}", "claim", worst, None, 0.05, criterion)
-    slopes = _lr_slopes(settings, histories, "tanh", "trace_xi")
-    yield Claim("consensus distance: slope in lr", "claim", slopes, 1.95, 2.05, "Tr Xi grows as lr to the 2.0 +- 0.05")
+        worst = histories.sample(zip(*errors, strict=True), max)
+        criterion = "worst relative error of Tr Ξ / (lr² σ²) against S(P) over the graphs is at most 5 %"
+        yield worst.claim(f"consensus distance: {order}", "claim", None, 0.05, criterion)
+    powers = histories.powers(settings.lrs, _ends(settings, found, "tanh", "trace_xi"))
+    yield powers.claim("consensus distance: slope in lr", "claim", 1.95, 2.05, "Tr Ξ grows as lr to the 2.0 ± 0.05")
 
 
-def _distances(settings: Settings, histories: Histories) -> dict[tuple[str, str], tuple[float, tuple[float, ...]]]:
-    """S(P) and, one a seed, the time average of Tr Xi / (lr^2 sigma^2), by graph and order."""
-    found = {}
+def _distances(settings: Settings, found: Histories) -> Iterator[tuple[str, str, float, list[float]]]:
+    """Graph, order, S(P) and, one a seed, the time average of Tr Ξ / (lr² σ²)."""
     for graph in settings.graphs:
         w = Topology(graph, settings.n).matrix()
         for order in ORDERS:
-            measured = tuple(_time_average(rows) for rows in _of(histories, f"noise {graph} {order} "))
-            found[graph, order] = (topologies.stationary_consensus(w, order) or 0.0, measured)
-    return found
+            runs = histories.select(found, f"noise {graph} {order}")
+            yield graph, order, topologies.stationary_consensus(w, order) or 0.0, [_time_average(rows) for rows in runs]
 
 
-def _time_average(rows: History) -> float:
-    kept = [row["trace_xi"] / row["lr"] ** 2 for row in rows if row["step"] > rows[-1]["step"] * 10 / RELAXATIONS]
-    return fmean(kept)
+def _time_average(rows: histories.History) -> float:
+    settled = rows[-1]["step"] * 10 / RELAXATIONS
+    return fmean(row["trace_xi"] / row["lr"] ** 2 for row in rows if row["step"] > settled)
 
 
-def _ends_by_rate(histories: Histories, start: str) -> dict[float, list[History]]:
-    """The last rows of the runs whose label starts so, by the learning rate they ended with: they differ widely."""
-    ends = [rows[-1:] for rows in _of(histories, start)]
-    rates = sorted({rows[0]["lr"] for rows in ends})
-    return {lr: [rows for rows in ends if rows[0]["lr"] == lr] for lr in rates}
+def _answer(found: Histories, claims: list[Claim]) -> str:
+    """What was found, in words and measured numbers; the first sentence follows from the verdicts."""
+    judged = {one.claim.name: one for one in judge(claims)}
 
+    def order(name: str) -> str:
+        estimate = judged[f"{name} slope"].interval.estimate
+        return "an unmeasured power" if estimate is None else f"the power {estimate:.2f}"
 
-def _natural_table(settings: Settings, histories: Histories) -> Table:
-    columns = ("graph", "lr", "Tr Xi", "tr(H Xi)/2", "residual / correction", "its range", "cosine", "test accuracy, %")
-    rows = []
-    for graph in settings.graphs:
-        for lr, ends in _ends_by_rate(histories, f"smooth {graph} ").items():
-            names = ("trace_xi", "equivalence_half_trace_h_xi", "equivalence_ratio", "equivalence_cosine")
-            trace, term, ratio, cosine = (f"{median(_values(ends, name)):.3g}" for name in names)
-            ratios = _values(ends, "equivalence_ratio")
-            reach = f"{min(ratios):.3g} to {max(ratios):.3g}"
-            accuracy = f"{100 * median(_values(ends, 'test_accuracy_mean_model')):.1f}"
-            rows.append((graph, f"{lr:g}", trace, term, ratio, reach, cosine, accuracy))
-    return Table(
-        "At the natural scale, s = 1",
-        columns,
-        tuple(rows),
-        "Medians over runs, last snapshot. The theorem is asymptotic: this is how far real runs are from its limit.",
+    natural = [
+        f"{ratio:.0%} of the correction at lr {lr:g} (cosine of both corrections {cosine:.3f})"
+        for lr, ends in histories.ends_by(histories.select(found, "smooth"), "lr").items()
+        for ratio, cosine in [histories.medians(ends, "equivalence_ratio", "equivalence_cosine")]
+        if ratio is not None and cosine is not None
+    ]
+    return (
+        f"{_verdict(judged)} As the replicas' deviations from their mean shrink by a factor s, average-direction SAM's "
+        f"correction of SGD's gradient shrinks with {order('smooth: correction')} of s, and the error by which D-SGD's "
+        f"gradient differs from average-direction SAM's, with {order('smooth: residual')}. At the deviations that the "
+        f"runs had of themselves, s = 1, the error is {', '.join(natural) or 'unmeasured'}; medians. With ReLU the "
+        f"error shrinks with {order('ReLU: residual')}, and its share of the correction "
+        f"{_trend(judged['ReLU: ratio slope'].interval)}. Where each replica has data of its own, the error shrinks "
+        f"with {order('random disjoint shards: residual')}."
     )
 
 
-def _spread_table(settings: Settings, histories: Histories) -> Table:
-    rows = []
-    for quantity, (formula, order, _) in SLOPES.items():
-        values = _values(_of(histories, "smooth"), f"equivalence_slope_{quantity}")
-        spread = f"{min(values):.3f} to {max(values):.3f}" if values else "not available"
-        rows.append((quantity, formula, f"{order:g}", spread, str(len(values))))
-    columns = ("quantity", "formula", "theory", "smallest to largest slope", "snapshots")
-    return Table("Every snapshot's slopes", columns, tuple(rows), "Each slope is fitted over four octaves of s.")
+def _verdict(judged: Mapping[str, Judged]) -> str:
+    """Yes, no or undecided, by the orders that the theorem is about; then whatever did not come out as it should."""
+    orders = {judged[f"smooth: {quantity} slope"].verdict for quantity in THEOREM}
+    answer = ANSWERS["yes" if orders == {"supported"} else "no" if "refuted" in orders else "undecided"]
+    others = [f"{name} ({one.verdict})" for name, one in judged.items() if one.verdict != "supported"]
+    return f"{answer} Not as expected: {', '.join(others)}." if others else answer
 
 
-def _distance_table(distances: dict[tuple[str, str], tuple[float, tuple[float, ...]]]) -> Table:
-    rows = tuple(
-        (graph, order, f"{theory:.4f}", f"{fmean(values):.4f}", str(len(values)))
-        for (graph, order), (theory, values) in distances.items()
+def _trend(slope: Interval) -> str:
+    """Whether ReLU's ratio stays or grows as s falls: a power of at most 0."""
+    if slope.estimate is None or slope.lo is None or slope.hi is None:
+        return "was measured too rarely to tell its trend"
+    words = "falls" if slope.lo > 0 else "does not fall" if slope.hi <= 0 else "shows no sure trend"
+    return f"{words} as s falls (power {slope.estimate:.2f}, 95 % interval {slope.lo:.2f} to {slope.hi:.2f})"
+
+
+def _natural_table(settings: Settings, found: Histories) -> Table:
+    names = ("trace_xi", "equivalence_half_trace_h_xi", "equivalence_ratio", "equivalence_cosine")
+    rows = [
+        (
+            graph,
+            lr,
+            *histories.medians(ends, *names, "test_accuracy_mean_model"),
+            histories.reach(histories.available(ends, "equivalence_ratio")),
+        )
+        for graph in settings.graphs
+        for lr, ends in histories.ends_by(histories.select(found, f"smooth {graph}"), "lr").items()
+    ]
+    columns = (
+        "graph",
+        "lr",
+        "Tr Ξ",
+        "tr(HΞ)/2",
+        "residual / correction",
+        "cosine",
+        "test accuracy",
+        "range of the ratio",
     )
-    columns = ("graph", "order", "S(P)", "Tr Xi / (lr^2 sigma^2)", "seeds")
-    return Table("Consensus distance under additive noise and a flat loss", columns, rows, "")
+    caption = (
+        "Medians over runs, last snapshot. The theorem is asymptotic: this is how far real runs are from its limit."
+    )
+    return Table("At the natural scale, s = 1", columns, rows, caption)
 
 
-def _curves(runs: list[History], prefix: str, names: Mapping[str, str]) -> list[Series]:
-    """The median curve of each quantity against the scale, wherever more than half of the runs have a value."""
-    series = []
-    for quantity, label in names.items():
-        curves = [rows[-1][f"{prefix}_curve_{quantity}"] for rows in runs]
-        scales = runs[0][-1][f"{prefix}_scales"]
-        values = [[v for v in at_scale if v] for at_scale in zip(*curves, strict=True)]
-        points = [(s, median(v)) for s, v in zip(scales, values, strict=True) if 2 * len(v) > len(curves)]
-        series.append(Series(label, [x for x, _ in points], [y for _, y in points]))
-    return series
+def _slope_table(found: Histories) -> Table:
+    rows = []
+    for quantity, (formula, order, margin) in SLOPES.items():
+        slopes = histories.measurements(histories.select(found, "smooth"), f"equivalence_slope_{quantity}")
+        there = [slope for slope in slopes if slope is not None]
+        outside = sum(abs(slope - order) > margin for slope in there)
+        counts = (len(slopes), len(slopes) - len(there), outside)
+        rows.append((formula, f"{order:g} ± {margin:g}", histories.reach(there), *counts))
+    columns = ("quantity", "criterion", "smallest to largest slope", "snapshots", "unavailable", "outside")
+    caption = "Each slope is fitted over four octaves of s; it is unavailable where no such window is stable."
+    return Table("Every snapshot's slopes", columns, rows, caption)
 
 
-GAPS = {"correction": "|G_A - g|", "residual": "|G_D - G_A|"}
+def _distance_table(settings: Settings, found: Histories) -> Table:
+    distances = _distances(settings, found)
+    rows = [(graph, order, theory, fmean(values), len(values)) for graph, order, theory, values in distances]
+    columns = ("graph", "order", "S(P)", "Tr Ξ / (lr² σ²)", "seeds")
+    return Table("Consensus distance under additive noise and a flat loss", columns, rows)
 
 
-def _snapshot_figure(settings: Settings, histories: Histories) -> Figure:
-    return log_log(
+def _scale_figures(found: Histories) -> Iterator[Figure]:
+    def curve(start: str, prefix: str, quantity: str, before: str = "") -> Series:
+        label, runs = before + SLOPES[quantity][0], histories.select(found, start)
+        return histories.median_curve(label, runs, f"{prefix}_scales", f"{prefix}_curve_{quantity}")
+
+    axes = ("scale s of the replicas' deviations", "norm of the difference")
+    yield log_log(
         "Smooth networks: three orders",
-        _curves(_of(histories, "smooth"), "equivalence", GAPS | {"symmetrised": "|G_sym - G_A|"}),
-        "scale s of the replicas' deviations",
-        "norm of the difference",
+        [curve("smooth", "equivalence", quantity) for quantity in ("correction", "residual", "symmetrised")],
+        *axes,
         "Medians over all smooth runs' last snapshots. Left of the plotted points lies float64 rounding.",
         guides=((2, "s²"), (3, "s³"), (4, "s⁴")),
     )
-
-
-def _control_figure(settings: Settings, histories: Histories) -> Figure:
-    rough = {"correction": "ReLU: |G_A - g|", "residual": "ReLU: |G_D - G_A|"}
-    own = {"residual": "own shards: |G_D - G_A|"}
-    series = _curves(_of(histories, "rough"), "equivalence", rough)
-    return log_log(
+    yield log_log(
         "Controls: where the theorem does not hold",
-        series + _curves(_of(histories, "own"), "own_shards", own),
-        "scale s of the replicas' deviations",
-        "norm of the difference",
+        [
+            curve("rough all", "equivalence", "correction", "ReLU: "),
+            curve("rough all", "equivalence", "residual", "ReLU: "),
+            curve("rough eighth", "equivalence", "residual", "ReLU, 1/8 of the examples: "),
+            curve("own", "own_shards", "residual", "own shards: "),
+        ],
+        *axes,
         "ReLU by antithetic Monte Carlo; with replicas' own data the first-order term does not cancel.",
-        guides=((1, "s"), (1, "s"), (1, "s")),
+        guides=((1, "s"), (1, "s"), (1, "s"), (1, "s")),
     )
 
 
-def _trajectory_figure(settings: Settings, histories: Histories) -> Figure:
-    names = {"centralized_distance": "from C-SGD", "average_direction_sam_distance": "from AD-SAM"}
-    series = []
-    for activation in ("tanh", "relu"):
-        for name, label in names.items():
-            ends = [[_end(histories, activation, lr, seed)[name] for seed in _seeds(settings)] for lr in settings.lrs]
-            middle, low, high = ([f(values) for values in ends] for f in (median, min, max))
-            series.append(Series(f"{activation}: {label}", list(settings.lrs), middle, low, high))
-    return log_log(
+def _ladder_figures(settings: Settings, found: Histories) -> Iterator[Figure]:
+    yield log_log(
+        "More replicas at the same spread",
+        [histories.band("|G_D − G_A|", settings.sizes, _scaled(settings, found))],
+        "replicas n",
+        "residual / (s sqrt(Tr Ξ))³",
+        f"Complete graph, additive noise, s = 1/{1 / AT:g}. Median and range over seeds.",
+        guides=((-0.5, "n^(−1/2)"),),
+    )
+    yield log_log(
         "Coupled trajectories",
-        series,
+        [
+            histories.band(f"{activation}: {label}", settings.lrs, _ends(settings, found, activation, name))
+            for activation in ("tanh", "relu")
+            for name, label in ((FROM_C_SGD, "from C-SGD"), (FROM_AD_SAM, "from AD-SAM"))
+        ],
         "learning rate",
         "distance of D-SGD's mean model",
         f"After lr * steps = {HORIZON:g} under the same noise. Median and range over seeds.",

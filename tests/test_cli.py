@@ -339,7 +339,7 @@ def test_studies_are_listed(dsgd_command: Dsgd) -> None:
     assert set(json.loads(dsgd_command("studies", "--json")[1])["equivalence"]) == {"question", "takes"}
     question, takes = dsgd_command("studies")[1].splitlines()[:2]
     assert question.startswith("equivalence  Is D-SGD")
-    assert re.match(r" {13}smoke \d+ seconds, standard \d+ minutes", takes)
+    assert re.match(r" {13}smoke \d+ seconds[,;] standard \d+ minutes", takes)
 
 
 def test_a_list_of_nothing_names_the_tables(dsgd_command: Dsgd) -> None:

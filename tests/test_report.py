@@ -160,6 +160,16 @@ def test_a_single_value_is_labelled_and_has_no_interval():
     assert "None" not in text
 
 
+def test_unavailable_measurements_are_told_and_a_claim_without_a_value_is_shown():
+    lacking = a_claim(n=5, unavailable=2, measurements=20)
+    nothing = a_claim(estimate=None, ci=[None, None], half_width=None, margin=None, n=0, verdict="inconclusive")
+    summary = a_summary(lacking, nothing | {"unavailable": 5, "measurements": 5})
+    for text in (Reader(render_html(summary)).text, render_markdown(summary)):
+        assert "2 of 20 unavailable" in text
+        assert "5 of 5 unavailable" in text
+        assert "None" not in text
+
+
 def test_markdown_cells_cannot_break_out():
     text = render_markdown(a_summary(a_claim(name="a | b\n# c <script> [x](y) `z`")), [Table("t", ("x",), [("p|q",)])])
     assert r"a \| b \# c &lt;script&gt; \[x\](y) \`z\`" in text

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ..workloads import Step, Workload
     from dsgd.loop import Simulation
+
+    from ..workloads import Step, Workload
 
 Driver = Callable[["Workload", "Tensor", "Tensor", "np.ndarray"], "Step"]
 

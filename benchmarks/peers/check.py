@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector
 
 from ..peers import PEERS, Driver, available
-from .start import start
 from ..workloads import LR, MODELS, Workload
+from .start import start
 
 WORKLOADS = (Workload(n=3, batch_size=8), Workload(n=16, batch_size=32))
 TOLERANCE = 1e-5

@@ -19,8 +19,8 @@ from gossipy.core import CreateModelMode
 from gossipy.model.handler import TorchModelHandler
 from torch.nn.functional import cross_entropy
 
-from .start import start
 from ..workloads import LR
+from .start import start
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

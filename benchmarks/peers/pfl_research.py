@@ -28,8 +28,8 @@ from pfl.stats import MappedVectorStatistics
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from .start import start
 from ..workloads import LR
+from .start import start
 
 if TYPE_CHECKING:
     from ..workloads import Step, Workload

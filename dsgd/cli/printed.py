@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from dsgd.report import headline, paragraphs
 from dsgd.results import to_json
 from dsgd.typography import written
 
@@ -80,6 +79,8 @@ def of_run(summary: Mapping[str, Any]) -> str:
 
 def of_study(summary: Mapping[str, Any], folder: Path) -> str:
     """The verdict on each claim, their count, what was found in words, and where the report lies."""
+    from dsgd.report import headline, paragraphs
+
     rows = [
         (c["verdict"], c["kind"], c["name"], written(c)["estimate"], written(c)["interval"]) for c in summary["claims"]
     ]

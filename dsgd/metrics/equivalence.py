@@ -15,6 +15,9 @@ from dsgd.trees import Layout, Params, stack
 if TYPE_CHECKING:
     from torch import Tensor
 
+EXAMPLES_AT_ONCE = 2**15  # that a block of points is differentiated on, and the parameters that it holds: a ResNet
+NUMBERS_AT_ONCE = 2**24  # goes point by point, for its activations are a hundred times its parameters
+
 Loss = Callable[[Mapping[str, "Tensor"]], "Tensor"]
 
 
@@ -36,7 +39,8 @@ def probe(
     `loss` is then their mean.
 
     Returns correction |G_A - g|, residual |G_D - G_A|, ratio residual / correction, cosine, symmetrised_residual,
-    half_trace_h_xi and trace_xi at s = 1, `slopes` over s, the estimator and the curves; None for what is unavailable.
+    half_trace_h_xi and trace_xi at s = 1, limit_ratio and limit_cosine at the smallest s above rounding, `slopes` over
+    s, the estimator, and the curves (loss_gap with its sign); None for what is unavailable.
     See `dsgd.metrics.instrument` for the definitions.
     """
     import torch
@@ -46,7 +50,7 @@ def probe(
     layout = p.layout
     _check_loss(loss, layout.leaves(p.matrix[0]))
     local = None if local_losses is None else _own_gradients(local_losses, layout)
-    instrument = Probe(p.matrix, lambda row: loss(layout.leaves(row)), local, block, pairs, seed)
+    instrument = Probe(p.matrix, lambda row: loss(layout.leaves(row)), None, local, block, pairs, seed)
     return measure(instrument, smooth)
 
 
@@ -96,7 +100,7 @@ class Equivalence:
 
     With `own_shards` every replica keeps its own loss, on its share of the probe set drawn from its own shard: the
     setting that theorem 1 does not cover. Names start with `equivalence_` or `own_shards_`; there are none while all
-    replicas are equal.
+    replicas are equal, up to the rounding of their dtype.
     """
 
     probe_size: int = 512
@@ -112,7 +116,7 @@ class Equivalence:
             )
 
     def __call__(self, snapshot: Snapshot) -> Values:
-        if not cloud(snapshot.params.matrix).trace > 0:
+        if _equal_up_to_rounding(snapshot.params.matrix):
             return {}
         found = measure(self.instrument(snapshot), snapshot.smooth)
         return _flat("own_shards" if self.own_shards else "equivalence", found)
@@ -124,8 +128,9 @@ class Equivalence:
         return Probe(
             rows,
             _loss_on(snapshot.network, split),
+            _gradients(Batch(snapshot.network, split.x.double(), split.y, shared=True)),
             local,
-            block=max(1, 2**15 // len(split.y)),
+            block=max(1, min(EXAMPLES_AT_ONCE // len(split.y), NUMBERS_AT_ONCE // rows.shape[1])),
             pairs=self.pairs,
             seed=snapshot.seed,
         )
@@ -138,12 +143,19 @@ class Equivalence:
         n = len(snapshot.shards)
         count = min(max(1, self.probe_size // n), *(len(shard) for shard in snapshot.shards))
         chosen = torch.stack([shard[:count] for shard in snapshot.shards])
-        own = Batch(snapshot.network, snapshot.train.x[chosen].double(), snapshot.train.y[chosen])
+        own = _gradients(Batch(snapshot.network, snapshot.train.x[chosen].double(), snapshot.train.y[chosen]))
+        return Split(snapshot.train.x[chosen.flatten()], snapshot.train.y[chosen.flatten()]), own
 
-        def local(rows: Tensor) -> Tensor:
-            return own.loss_and_grad(Params(rows, snapshot.network.layout))[1].matrix
 
-        return Split(snapshot.train.x[chosen.flatten()], snapshot.train.y[chosen.flatten()]), local
+def _equal_up_to_rounding(matrix: Tensor) -> bool:
+    import torch
+
+    spread = float(cloud(matrix.double()).trace) ** 0.5
+    return spread <= 4 * torch.finfo(matrix.dtype).eps * float(matrix[0].norm())
+
+
+def _gradients(batch: Batch) -> Callable[[Tensor], Tensor]:
+    return lambda rows: batch.loss_and_grad(Params(rows, batch.network.layout))[1].matrix
 
 
 def _loss_on(network: Network, split: Split) -> Callable[[Tensor], Tensor]:

@@ -8,12 +8,18 @@ With deviations delta_j = w_j - w and s a scale on all of them at a fixed mean w
 theorem 1 of Zhu et al. 2023 (arXiv 2306.02913) says that G_D - G_A is of higher order in s than G_A - g. For a smooth
 loss the log-log slopes in s are: |G_A - g| 2, |G_D - G_A| 3 (skewness), |G_sym - G_A| 4 (kurtosis), their ratio
 |G_D - G_A| / |G_A - g| 1, 1 - cos(G_D - g, G_A - g) 2, and |mean_j L(w + s delta_j) - L(w) - s^2 tr(H Xi)/2| 3.
+
+A slope is fitted at the smallest five consecutive scales where the quantity and all it is made of lie 100 times above
+their rounding error. Where such a window is not stable (the quantity changes its sign in it, or its four successive
+slopes differ by more than 1/2, so that two orders could not be told apart) the scales are continued downwards, octave
+by octave, until it is or until rounding is reached: then the slope is unavailable. Larger scales are never taken
+instead, for they lie further from the limit. Sampled slopes (ReLU) scatter by nature and are fitted as they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from dsgd.curvature import hvp
 from dsgd.perturbations import Cubature, antithetic, cloud, degree3, degree5, rotation
 from dsgd.randomness import generator
+from dsgd.statistics import log_slope
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +36,8 @@ DEGREE5_RANK = 40  # above this rank 2r^2 + 1 gradients are too many: degree 3, 
 OCTAVES = tuple(2.0**-k for k in range(11))
 SHOT_NOISE_OCTAVES = (1.0, *(2.0**-k for k in range(4, 9)))
 FITTED = 5  # scales in a slope fit: four octaves
+STABLE = 0.5  # how much the successive slopes in a fit may differ
+SMALLEST = 2.0**-16  # the scale at which a search for a stable window ends
 CLEARANCE = 100.0  # how far above the measured rounding floor a fitted quantity must lie
 ROUNDING_SCALE = 2.0**-26  # here every true difference is far below float64 rounding: what is left is the floor
 
@@ -41,12 +50,14 @@ Grads = Callable[["Tensor"], "Tensor"]
 class Probe:
     """One ensemble and one loss, in float64: rows (n, d) and `loss` of one row.
 
-    `local_grads` (n, d) -> (n, d) are the replicas' own gradients where their losses differ; `loss` is then their mean.
-    `block` rows are differentiated at once.
+    `kernels` (k, d) -> (k, d) are its gradients where there is a quicker way than differentiating `loss`; `local_grads`
+    (n, d) -> (n, d) are the replicas' own where their losses differ, `loss` being their mean. `block` rows are
+    differentiated at once.
     """
 
     rows: Tensor
     loss: Callable[[Tensor], Tensor]
+    kernels: Grads | None = None
     local_grads: Grads | None = None
     block: int = 32
     pairs: int = 256
@@ -71,7 +82,7 @@ class Probe:
         """Gradients (k, d) at points (k, d)."""
         from torch.func import grad, vmap
 
-        return vmap(grad(self.loss), chunk_size=self.block)
+        return self.kernels or vmap(grad(self.loss), chunk_size=self.block)
 
     @cached_property
     def g(self) -> Tensor:
@@ -98,12 +109,12 @@ class Probe:
         return float((self.deviations * products).sum(dim=1).mean() / 2)
 
     def loss_gap(self, s: float) -> float:
-        """|mean_j L(w + s delta_j) - L(w) - s^2 tr(H Xi) / 2|."""
+        """mean_j L(w + s delta_j) - L(w) - s^2 tr(H Xi) / 2, with its sign: terms of third and fourth order compete."""
         from torch.func import vmap
 
         losses = vmap(self.loss, chunk_size=self.block)
         gaps = losses(self.centre + s * self.deviations) - losses(self.centre[None])
-        return abs(float(gaps.mean()) - s**2 * self.half_trace_h_xi)
+        return float(gaps.mean()) - s**2 * self.half_trace_h_xi
 
 
 def by_cubature(probe: Probe, s: float) -> dict[str, float | None]:
@@ -166,27 +177,60 @@ def _root(square: Tensor) -> float | None:
 
 
 def measure(probe: Probe, smooth: bool) -> dict[str, Any]:
-    """The values at s = 1, the slopes, and the curves they were fitted to."""
-    at, scales = (by_cubature, OCTAVES) if smooth else (by_monte_carlo, SHOT_NOISE_OCTAVES)
-    rows = [at(probe, s) for s in scales]
-    curves: Curves = {name: [row[name] for row in rows] for name in QUANTITIES}
-    clear = _above_floor(curves, _floors(probe, at(probe, ROUNDING_SCALE)))
-    cosine = clear["one_minus_cosine"][0]
-    first = 0 if smooth else 1  # shot noise is fitted at s <= 1/16, and s = 1 is no neighbour of those scales
+    """The values at s = 1 and at the smallest scale above rounding, the slopes, and the curves they were fitted to."""
+    scales, curves, clear = _by_octaves(probe) if smooth else _sampled(probe)
+    cosines = [None if value is None else 1 - value for value in clear["one_minus_cosine"]]
+    first, stable = (0, STABLE) if smooth else (1, math.inf)  # s = 1 is no neighbour of the sampled scales
     return {
-        "correction": rows[0]["correction"],
-        "residual": rows[0]["residual"],
+        "correction": curves["correction"][0],
+        "residual": curves["residual"][0],
         "ratio": clear["ratio"][0],
-        "cosine": None if cosine is None else 1 - cosine,
-        "symmetrised_residual": rows[0]["symmetrised"],
+        "cosine": cosines[0],
+        "symmetrised_residual": curves["symmetrised"][0],
+        "limit_ratio": _last(clear["ratio"]),
+        "limit_cosine": _last(cosines),
         "half_trace_h_xi": probe.half_trace_h_xi,
         "trace_xi": float(cloud(probe.rows).trace),
-        "slopes": {name: _slope(scales[first:], clear[name][first:]) for name in QUANTITIES},
+        "slopes": {name: fitted_slope(scales[first:], clear[name][first:], stable) for name in QUANTITIES},
         "estimator": _estimator(len(probe.axes), smooth),
         "rank": len(probe.axes),
-        "scales": list(scales),
+        "scales": scales,
         "curves": curves,
     }
+
+
+def _by_octaves(probe: Probe) -> tuple[list[float], Curves, Curves]:
+    """Scales, curves and curves above rounding, continued downwards while a quantity may still become stable."""
+    scales = list(OCTAVES)
+    rows = [by_cubature(probe, s) for s in scales]
+    floors = _floors(probe, by_cubature(probe, ROUNDING_SCALE))
+    while True:
+        curves = _columns(rows)
+        clear = _above_floor(curves, floors)
+        if scales[-1] <= SMALLEST or not any(_unsettled(scales, clear[name]) for name in QUANTITIES):
+            return scales, curves, clear
+        scales.append(scales[-1] / 2)
+        rows.append(by_cubature(probe, scales[-1]))
+
+
+def _sampled(probe: Probe) -> tuple[list[float], Curves, Curves]:
+    """Scales, curves and curves above rounding by Monte Carlo."""
+    curves = _columns([by_monte_carlo(probe, s) for s in SHOT_NOISE_OCTAVES])
+    floors = _floors(probe, by_monte_carlo(probe, ROUNDING_SCALE))
+    return list(SHOT_NOISE_OCTAVES), curves, _above_floor(curves, floors)
+
+
+def _columns(rows: Sequence[Mapping[str, float | None]]) -> Curves:
+    return {name: [row[name] for row in rows] for name in QUANTITIES}
+
+
+def _unsettled(scales: Sequence[float], values: Sequence[float | None]) -> bool:
+    """Whether the smallest scale is above rounding and yet no stable window ends there."""
+    return values[-1] is not None and fitted_slope(scales, values, STABLE) is None
+
+
+def _last(values: Sequence[float | None]) -> float | None:
+    return next((value for value in reversed(values) if value is not None), None)
 
 
 def _estimator(rank: int, smooth: bool) -> str:
@@ -199,7 +243,7 @@ def _floors(probe: Probe, tiny: Mapping[str, float | None]) -> dict[str, float]:
     """The rounding error of each quantity: its value at the scale `tiny`, where the true one is far below it."""
     unit = 2.0**-52 * float(probe.g.norm() + 1e-300)
     floors = {name: max(unit, tiny[name] or 0.0) for name in ("correction", "residual", "symmetrised")}
-    floors["loss_gap"] = max(2.0**-52 * abs(float(probe.loss(probe.centre))), tiny["loss_gap"] or 0.0)
+    floors["loss_gap"] = max(2.0**-52 * abs(float(probe.loss(probe.centre))), abs(tiny["loss_gap"] or 0.0))
     return floors
 
 
@@ -207,7 +251,7 @@ def _above_floor(curves: Curves, floors: Mapping[str, float]) -> Curves:
     """The curves with None wherever a value, or one it is made of, is not clear of its rounding floor."""
 
     def clear(name: str) -> list[bool]:
-        return [v is not None and v > CLEARANCE * floors[name] for v in curves[name]]
+        return [v is not None and abs(v) > CLEARANCE * floors[name] for v in curves[name]]
 
     seen = {name: clear(name) for name in floors}
     seen["ratio"] = [a and b for a, b in zip(seen["residual"], seen["correction"], strict=True)]
@@ -222,20 +266,19 @@ def _above_floor(curves: Curves, floors: Mapping[str, float]) -> Curves:
     return {name: [v if ok else None for v, ok in zip(curves[name], seen[name], strict=True)] for name in QUANTITIES}
 
 
-def _slope(scales: tuple[float, ...], values: list[float | None]) -> float | None:
-    """Least-squares slope of log value on log scale over the smallest FITTED consecutive scales; None if too few."""
-    window: list[tuple[float, float]] = []
-    for s, v in zip(reversed(scales), reversed(values), strict=True):
-        if v is not None and v > 0:
-            window.append((math.log(s), math.log(v)))
-        else:
-            window.clear()
-        if len(window) == FITTED:
-            return _least_squares(window)
-    return None
+def fitted_slope(scales: Sequence[float], values: Sequence[float | None], stable: float) -> float | None:
+    """The log-log slope of |values| over the smallest FITTED consecutive scales that have one.
 
-
-def _least_squares(points: list[tuple[float, float]]) -> float:
-    x = sum(a for a, _ in points) / len(points)
-    y = sum(b for _, b in points) / len(points)
-    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
+    None where there are too few, where the values change their sign, or where the successive slopes differ by more than
+    `stable`.
+    """
+    starts = range(len(values) - FITTED, -1, -1)
+    start = next((k for k in starts if None not in values[k : k + FITTED]), None)
+    if start is None:
+        return None
+    x, y = scales[start : start + FITTED], [v for v in values[start : start + FITTED] if v is not None]
+    if min(y) <= 0 <= max(y):
+        return None
+    sizes = [abs(v) for v in y]
+    successive = [log_slope(x[k : k + 2], sizes[k : k + 2]) for k in range(FITTED - 1)]
+    return log_slope(x, sizes) if max(successive) - min(successive) <= stable else None

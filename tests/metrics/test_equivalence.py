@@ -199,3 +199,69 @@ def test_a_loss_that_is_no_scalar_is_refused() -> None:
 def test_a_loss_that_asks_for_another_parameter_is_told_which_there_are() -> None:
     with pytest.raises(ValueError, match=r"loss asks for 'weight'; the parameters in stacked are w$"):
         dsgd.probe(lambda p: p["weight"].sum(), ensemble(3))
+
+
+def along_a_line(third: float, fourth: float):  # type: ignore[no-untyped-def]
+    """A loss whose gap is third * M_3 s^3 + fourth * M_4 s^4 exactly, and an ensemble on a line with M_3 = M_4 = 1."""
+    rows = torch.tensor([-1.0, -1.0, 2.0], dtype=torch.float64)  # moments 0, 2, 2, 6
+    return lambda p: (third / 2 * p["w"] ** 3 + fourth / 6 * p["w"] ** 4).sum(), {"w": rows[:, None]}
+
+
+def test_the_loss_gap_keeps_its_sign() -> None:
+    loss, stacked = along_a_line(1.0, -4.0)
+    found = dsgd.probe(loss, stacked)
+    assert found["curves"]["loss_gap"][0] == pytest.approx(1 - 4, rel=1e-12)
+    assert found["curves"]["loss_gap"][3] == pytest.approx(2**-9 - 4 * 2**-12, rel=1e-9)
+
+
+@pytest.mark.parametrize("crossing", [2.0**-2.5, 2.0**-6.5, 2.0**-8.5])
+def test_a_window_across_a_sign_change_is_left_for_smaller_scales(crossing: float) -> None:
+    loss, stacked = along_a_line(1.0, -1 / crossing)
+    found = dsgd.probe(loss, stacked)
+    assert found["slopes"]["loss_gap"] == pytest.approx(3, abs=0.2)
+    assert found["scales"][-1] <= min(2.0**-10, crossing / 4)
+
+
+def test_a_sign_change_above_the_rounding_floor_only_leaves_no_slope() -> None:
+    """A loss of 1e6 rounds away every gap below about 1e-8, and with it the scales to the left of the sign change."""
+    curved, stacked = along_a_line(1.0, -(2.0**6.5))
+    found = dsgd.probe(lambda p: curved(p) + 1e6, stacked)
+    signs = {value > 0 for value in found["curves"]["loss_gap"][:8]}
+    assert signs == {True, False}
+    assert found["slopes"]["loss_gap"] is None
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.5])
+def test_exact_powers_are_fitted_exactly_at_the_smallest_scales_that_have_a_value(order: float) -> None:
+    from dsgd.metrics.instrument import fitted_slope
+
+    scales = [2.0**-k for k in range(8)]
+    values = [None if k == 7 else s**order if k else 100.0 for k, s in enumerate(scales)]
+    assert fitted_slope(scales, values, 0.5) == pytest.approx(order, abs=1e-12)
+    assert fitted_slope(scales, [v and -v for v in values], 0.5) == pytest.approx(order, abs=1e-12)
+    assert fitted_slope(scales, values[:4] + [None] * 4, 0.5) is None
+
+
+def test_a_window_without_a_stable_order_has_no_slope() -> None:
+    from dsgd.metrics.instrument import fitted_slope
+
+    scales = [2.0**-k for k in range(5)]
+    broken = [s**2 if s > 0.2 else s**3 for s in scales]
+    assert fitted_slope(scales, broken, 0.5) is None
+    assert fitted_slope(scales, broken, float("inf")) is not None
+    assert fitted_slope(scales, [s - 0.2 for s in scales], float("inf")) is None
+
+
+def test_the_limit_values_are_those_of_the_smallest_scale_above_rounding() -> None:
+    a = torch.randn(20, D, dtype=torch.float64)
+    found = dsgd.probe(lambda p: torch.tanh(a @ p["w"] + 0.3).square().sum(), ensemble(9))
+    assert found["limit_ratio"] in found["curves"]["ratio"]
+    assert found["limit_ratio"] < found["ratio"] / 16
+    assert found["cosine"] < found["limit_cosine"] <= 1
+
+
+def test_replicas_that_differ_by_rounding_only_are_equal() -> None:
+    run = dsgd.Run(batch_size=4, steps=1, metrics=(dsgd.metrics.Equivalence(8, every=1),))
+    start, end = dsgd.train(run).history
+    assert not [name for name in start if name.startswith("equivalence")]
+    assert end["equivalence_rank"] == 15

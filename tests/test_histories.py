@@ -1,0 +1,85 @@
+"""What a study asks of its histories: selection by words, one value a seed, gaps counted, powers and curves."""
+
+from __future__ import annotations
+
+from random import Random
+from statistics import fmean
+
+import pytest
+
+from dsgd import histories
+
+
+def found():
+    return {
+        "ring 0": [{"step": 0}, {"step": 1, "x": 1.0, "lr": 0.1}, {"step": 2, "x": 3.0, "lr": 0.1}],
+        "ring 1": [{"step": 2, "x": None, "lr": 0.3}],
+        "ring 10": [{"step": 2, "x": 7.0, "lr": 0.1}],
+        "ringed 1": [{"step": 2, "x": 9.0, "lr": 0.1}],
+    }
+
+
+def test_a_label_is_selected_by_whole_words_and_a_whole_seed():
+    assert histories.select(found(), "ring") == [found()["ring 0"], found()["ring 1"], found()["ring 10"]]
+    assert histories.select(found(), "ring", 1) == [found()["ring 1"]]
+    assert histories.select(found(), "star") == []
+    assert histories.seeds(found(), "ring") == [0, 1, 10]
+
+
+def test_one_value_a_seed_and_every_gap_counted():
+    one = histories.by_seed(found(), "ring", "x")
+    assert (one.values, one.unavailable, one.measurements) == ((2.0, 7.0), 1, 4)
+    assert histories.by_seed(found(), "ring", "x", max).values == (3.0, 7.0)
+    assert histories.by_seed(found(), "ring", "y").measurements == 0
+
+
+def test_a_sample_makes_a_claim_that_tells_its_gaps():
+    claim = histories.sample([[1.0, None], [None]]).claim("c", "control", 0.5, None, "at least a half")
+    assert (claim.values, claim.low, claim.unavailable, claim.taken) == ((1.0,), 0.5, 2, 3)
+    assert claim.incomplete
+
+
+@pytest.mark.parametrize("y", [[1.0, None, 4.0], [1.0, 0.0, 4.0], [1.0, -2.0, 4.0]])
+def test_a_power_needs_every_value(y):
+    assert histories.power([1.0, 2.0, 4.0], [3.0, 12.0, 48.0]) == pytest.approx(2)
+    assert histories.power([1.0, 2.0, 4.0], y) is None
+    assert histories.powers([1.0, 2.0, 4.0], [y, [1.0, 1.0, 1.0]]).unavailable == 1
+
+
+def test_a_ladder_is_one_list_a_seed():
+    runs = {f"up {lr} {seed}": [{"x": 0.0}, {"x": lr * seed}] for lr in (0.1, 0.2) for seed in (1, 2)}
+    assert histories.ladders(runs, "up", (0.1, 0.2), "x") == [[0.1, 0.2], [0.2, 0.4]]
+    drawn = histories.band("up", (0.1, 0.2), [[0.1, None], [0.2, None], [0.6, None]])
+    assert (drawn.y, drawn.lo, drawn.hi) == ([0.2, None], [0.1, None], [0.6, None])
+
+
+def test_ends_are_grouped_and_their_medians_know_gaps():
+    groups = histories.ends_by(histories.select(found(), "ring"), "lr")
+    assert list(groups) == [0.1, 0.3]
+    assert [histories.medians(ends, "x") for ends in groups.values()] == [[5.0], [None]]
+    assert histories.reach(histories.available(groups[0.1], "x")) == "3 to 7"
+    assert histories.reach([]) == "not available"
+
+
+def test_a_median_curve_is_drawn_where_more_than_half_of_the_runs_have_a_value():
+    rows = [[{"s": [1.0, 0.5], "c": [v, None if v > 1 else v]}] for v in (1.0, 2.0, 3.0)]
+    longer = [{"s": [1.0, 0.5, 0.25], "c": [4.0, 1.0, 1.0]}]
+    curve = histories.median_curve("c", [*rows, longer], "s", "c")
+    assert (curve.x, curve.y) == ([1.0], [2.5])
+
+
+def test_the_jackknife_of_a_mean_is_the_values_and_that_of_a_ratio_less_biased():
+    assert histories.jackknife([1.0, 2.0, 6.0], fmean) == pytest.approx([1.0, 2.0, 6.0])
+    assert histories.jackknife([3.0], fmean) == [3.0]
+    assert histories.jackknife([], fmean) == []
+    stream = Random(0)
+    pairs = [(2 * stream.expovariate(1), stream.expovariate(1)) for _ in range(4000)]
+
+    def ratio(kept):
+        return sum(a for a, _ in kept) / sum(b for _, b in kept)
+
+    groups = [pairs[k : k + 5] for k in range(0, len(pairs), 5)]
+    plain, mended = (
+        fmean(f(group) for group in groups) for f in (ratio, lambda g: fmean(histories.jackknife(g, ratio)))
+    )
+    assert abs(mended - 2) < abs(plain - 2)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from dsgd.plots import Series
 from dsgd.statistics import Claim, log_slope
@@ -13,7 +14,6 @@ from dsgd.statistics import Claim, log_slope
 History = Sequence[Mapping[str, Any]]
 Histories = Mapping[str, History]
 Measurements = Sequence[float | None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,6 @@ def powers(x: Sequence[float], seeds: Iterable[Measurements]) -> Sample:
     return sample([power(x, y)] for y in seeds)
 
 
-def jackknife(seeds: Sequence[T], statistic: Callable[[Sequence[T]], float]) -> list[float]:
-    """One pseudo-value a seed for a statistic of all seeds together, such as a ratio of means (Tukey 1958).
-
-    Their mean estimates the statistic with less bias, and their spread its error, as if they were independent values.
-    """
-    n, whole = len(seeds), statistic(seeds) if seeds else 0.0
-    return [n * whole - (n - 1) * statistic([*seeds[:j], *seeds[j + 1 :]]) if n > 1 else whole for j in range(n)]
-
-
 def ends_by(runs: Iterable[History], name: str) -> dict[float, list[History]]:
     """The last rows of the runs, grouped by their value of `name`, in ascending order."""
     ends = [rows[-1:] for rows in runs]
@@ -109,13 +100,18 @@ def reach(values: Sequence[float]) -> str:
 
 
 def median_curve(label: str, runs: Sequence[History], x: str, y: str) -> Series:
-    """The median of the runs' last curves `y` over `x`, wherever more than half of them have a value."""
+    """The median of the runs' last curves `y` over `x`, wherever more than half of them have a value.
+
+    A gap where x leaves out octaves: nothing was measured there.
+    """
     points: dict[float, list[float]] = {}
     for rows in runs:
         for at, value in zip(rows[-1][x], rows[-1][y], strict=True):
             points.setdefault(at, []).extend([value] if value else [])
-    kept = {at: median(values) for at, values in points.items() if 2 * len(values) > len(runs)}
-    return Series(label, list(kept), list(kept.values()))
+    kept = {at: median(values) for at, values in sorted(points.items()) if 2 * len(values) > len(runs)}
+    gaps = {low * 2: None for low, high in pairwise(kept) if high > 2 * low}
+    curve: dict[float, float | None] = dict(sorted({**kept, **gaps}.items()))
+    return Series(label, list(curve), list(curve.values()))
 
 
 def band(label: str, x: Sequence[float], seeds: Sequence[Measurements]) -> Series:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
-from statistics import fmean
-
 import pytest
 
 from dsgd import histories
@@ -66,20 +63,3 @@ def test_a_median_curve_is_drawn_where_more_than_half_of_the_runs_have_a_value()
     longer = [{"s": [1.0, 0.5, 0.25], "c": [4.0, 1.0, 1.0]}]
     curve = histories.median_curve("c", [*rows, longer], "s", "c")
     assert (curve.x, curve.y) == ([1.0], [2.5])
-
-
-def test_the_jackknife_of_a_mean_is_the_values_and_that_of_a_ratio_less_biased():
-    assert histories.jackknife([1.0, 2.0, 6.0], fmean) == pytest.approx([1.0, 2.0, 6.0])
-    assert histories.jackknife([3.0], fmean) == [3.0]
-    assert histories.jackknife([], fmean) == []
-    stream = Random(0)
-    pairs = [(2 * stream.expovariate(1), stream.expovariate(1)) for _ in range(4000)]
-
-    def ratio(kept):
-        return sum(a for a, _ in kept) / sum(b for _, b in kept)
-
-    groups = [pairs[k : k + 5] for k in range(0, len(pairs), 5)]
-    plain, mended = (
-        fmean(f(group) for group in groups) for f in (ratio, lambda g: fmean(histories.jackknife(g, ratio)))
-    )
-    assert abs(mended - 2) < abs(plain - 2)

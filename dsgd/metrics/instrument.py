@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DEGREE5_RANK = 40  # above this rank 2r^2 + 1 gradients are too many: degree 3, and no symmetrised residual
 OCTAVES = tuple(2.0**-k for k in range(11))
-SHOT_NOISE_OCTAVES = (1.0, *(2.0**-k for k in range(4, 9)))
+SHOT_NOISE_OCTAVES = (1.0, *(2.0**-k for k in range(3, 9)))
 FITTED = 5  # scales in a slope fit: four octaves
 STABLE = 0.5  # how much the successive slopes in a fit may differ
 SMALLEST = 2.0**-16  # the scale at which a search for a stable window ends
@@ -180,7 +180,7 @@ def measure(probe: Probe, smooth: bool) -> dict[str, Any]:
     """The values at s = 1 and at the smallest scale above rounding, the slopes, and the curves they were fitted to."""
     scales, curves, clear = _by_octaves(probe) if smooth else _sampled(probe)
     cosines = [None if value is None else 1 - value for value in clear["one_minus_cosine"]]
-    first, stable = (0, STABLE) if smooth else (1, math.inf)  # s = 1 is no neighbour of the sampled scales
+    first, stable = (0, STABLE) if smooth else (2, math.inf)  # shot noise is fitted for s <= 1/16
     return {
         "correction": curves["correction"][0],
         "residual": curves["residual"][0],

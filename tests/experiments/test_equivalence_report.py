@@ -38,8 +38,8 @@ def history(label: str, stream: Random) -> list[dict]:
     near = stream.gauss(1, 1e-3)
     if kind == "smooth":
         return [row | measured("equivalence", THEORY, SCALES, 1.0, stream)]
-    if kind == "rough":
-        size = 1.0 if words == ["all"] else 8**0.5 * near
+    if kind in ("rough", "kinks"):
+        size = 8**0.5 * near if words == ["eighth"] else 1.0
         return [row | measured("equivalence", KINKED, list(SHOT_NOISE_OCTAVES), size, stream)]
     if kind == "own":
         return [row | measured("own_shards", LOCAL, SCALES, 1.0, stream)]
@@ -108,7 +108,7 @@ def test_a_wrong_order_refutes_its_claim_and_the_answer_says_so(quantity: str, o
 def test_a_control_that_passes_the_smooth_bar_is_refuted() -> None:
     histories = made_up()
     for label, rows in histories.items():
-        if label.startswith("rough"):
+        if label.startswith(("rough", "kinks")):
             histories[label] = [rows[0] | measured("equivalence", THEORY, SCALES, 1.0, Random(label))]
     verdicts, _ = concluded(histories)
     refuted = {name for name, verdict in verdicts.items() if verdict == "refuted"}
@@ -131,7 +131,7 @@ def test_missing_slopes_are_counted_and_beyond_a_tenth_nothing_is_concluded(miss
     [
         ("trajectory tanh", "average_direction_sam_distance", "trajectories: D-SGD from AD-SAM"),
         ("trajectory tanh", "centralized_distance", "trajectories: share left unexplained"),
-        ("rough all", "equivalence_slope_ratio", "ReLU: ratio slope"),
+        ("rough", "equivalence_slope_ratio", "ReLU: ratio slope"),
         ("smooth", "equivalence_limit_ratio", "smooth: limit of the ratio"),
         ("smooth", "equivalence_ratio", "none: only a table and the answer lose it"),
     ],
@@ -145,7 +145,7 @@ def test_a_metric_that_is_never_available_is_inconclusive_and_no_exception(start
 def test_the_trend_of_the_relu_ratio_is_told_whatever_it_is() -> None:
     for slope, words in ((-0.1, "does not fall as s falls"), (0.1, "falls as s falls")):
         histories = made_up()
-        for label, (row,) in ((label, h) for label, h in histories.items() if label.startswith("rough all")):
+        for label, (row,) in ((label, h) for label, h in histories.items() if label.startswith("rough")):
             shifted = slope + row["equivalence_slope_ratio"]
             histories[label] = [row | {"equivalence_slope_ratio": shifted}]
         assert f"correction {words}" in concluded(histories)[1].answer

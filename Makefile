@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint check data wheel-check clean
+.PHONY: demo test slow lint check data wheel-check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -29,6 +29,10 @@ data: $(VENV)/installed
 # The wheel, installed alone, runs from a folder that has an `experiments` package of its own.
 wheel-check: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+# Time and memory of a step beside what others do, into benchmarks/results; on a quiet machine.
+bench: $(VENV)/installed-dev
+	$(BIN)/dsgd bench --full --out benchmarks/results
 
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dsgd needs python 3.11 or newer; give one: make PYTHON=python3.12")'

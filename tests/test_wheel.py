@@ -29,6 +29,7 @@ def test_no_top_level_package_but_our_two(wheel: Path) -> None:
     assert tops == {"dsgd", "topologies"}
     assert "dsgd/_experiments/equivalence.py" in names
     assert "dsgd/templates/report.html.j2" in names
+    assert "dsgd/_benchmarks/suite.py" in names
 
 
 def test_a_study_runs_from_a_foreign_folder(wheel: Path, tmp_path: Path) -> None:
@@ -47,3 +48,16 @@ def test_a_study_runs_from_a_foreign_folder(wheel: Path, tmp_path: Path) -> None
     where = [sys.executable, "-c", "import dsgd, topologies; print(dsgd.__file__, topologies.__file__)"]
     found = subprocess.run(where, cwd=foreign, env=environment, capture_output=True, text=True, check=True).stdout
     assert all(Path(path).is_relative_to(site) for path in found.split())
+
+
+def test_the_benchmark_comes_along(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    program = (
+        "from dsgd.shipped import shipped_package; shipped_package('benchmarks'); "
+        "from dsgd_benchmarks import peers, suite; print(len(suite.BRIEF), len(peers.PEERS))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["8", "2"], done.stderr

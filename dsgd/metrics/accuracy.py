@@ -13,7 +13,7 @@ from dsgd.trees import Params
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOGITS_AT_ONCE = 2**16  # examples, counted once a replica: bounds the activations
+EXAMPLES_AT_ONCE, ROWS_AT_ONCE = 2048, 32  # bound the activations; each block of rows is read a few times only
 
 
 @dataclass(frozen=True)
@@ -47,27 +47,23 @@ def evaluate(network: Network, params: Params, split: Split) -> tuple[Tensor, Te
     """Mean loss and accuracy of each row of `params`, both (rows,); accuracy is None where there are no labels."""
     import torch
 
-    labelled = network.criterion == "cross_entropy"
-    losses, hits = params.matrix.new_zeros(params.rows), params.matrix.new_zeros(params.rows)
     with torch.no_grad():
-        at_once = max(1, LOGITS_AT_ONCE // params.rows)
-        for start in range(0, len(split.y), at_once):
-            part = slice(start, start + at_once)
-            batch = Batch(network, split.x[part], split.y[part], shared=True)
-            logits = batch.logits(params)
-            losses += _losses(network, logits, batch.y).sum(dim=1)
-            if labelled:
-                hits += (logits.argmax(dim=2) == batch.y).sum(dim=1)
-    return losses / len(split.y), hits / len(split.y) if labelled else None
+        blocks = [_sums(network, params.like(rows), split) for rows in params.matrix.split(ROWS_AT_ONCE)]
+    losses, hits = (torch.cat(sums) / len(split.y) for sums in zip(*blocks, strict=True))
+    return losses, hits if network.criterion == "cross_entropy" else None
 
 
-def _losses(network: Network, outputs: Tensor, y: Tensor) -> Tensor:
-    """Per-example losses (rows, B) of outputs (rows, B, ...)."""
-    from torch.nn.functional import cross_entropy
-
-    if network.criterion == "output":
-        return outputs
-    return cross_entropy(outputs.flatten(0, 1), y.repeat(outputs.shape[0]), reduction="none").unflatten(0, (-1, len(y)))
+def _sums(network: Network, params: Params, split: Split) -> tuple[Tensor, Tensor]:
+    """Each row's summed losses and number of hits."""
+    losses, hits = params.matrix.new_zeros(params.rows), params.matrix.new_zeros(params.rows)
+    for start in range(0, len(split.y), EXAMPLES_AT_ONCE):
+        part = slice(start, start + EXAMPLES_AT_ONCE)
+        batch = Batch(network, split.x[part], split.y[part], shared=True)
+        outputs = batch.logits(params)
+        losses += network.criterion_of(outputs, batch.y.expand(params.rows, -1)).sum(dim=1)
+        if network.criterion == "cross_entropy":
+            hits += (outputs.argmax(dim=2) == batch.y).sum(dim=1)
+    return losses, hits
 
 
 def _of_one(name: str, network: Network, params: Params, split: Split) -> Values:

@@ -11,10 +11,11 @@ Controls   A ReLU network and replicas with different data violate the theorem's
 Expect     All supported; at the natural scale s = 1 the residual is a small part of the correction at lr 0.1 and a
            third or a half of it at 0.3.
 Seeds      Criteria were set on seeds 0 to 9, ReLU's slopes on 0 to 19 (pilots/equivalence.json), and are judged from
-           seed 400 on. Earlier versions of this study were looked at on seeds 100 to 119, 200 to 219 and 300 to 379.
-Earlier    On seeds 300 to 379 one control stayed inconclusive after both looks: with 16 replicas and 179 examples one
-           kink in reach of one seed made half of the mean square of forty, so that 8 times the examples divided ReLU's
-           residual by 2.3 [1.8, 3.9]. `_kinks` is its new design.
+           seed 500 on. Earlier versions of this study were looked at on seeds 100 to 119, 200 to 219 and 300 to 419.
+Earlier    "ReLU: more examples" has its third design. On seeds 300 to 379 it stayed inconclusive after both looks, 2.3
+           [1.8, 3.9]: with 16 replicas and 179 examples one kink in reach of one seed made half of the mean square of
+           forty. With twice the replicas and hidden units it took both looks on seeds 400 to 419, 2.54 [2.15, 3.49];
+           since then it has twice the seeds, like the other ReLU controls.
 Takes      smoke 8 seconds; standard 4 minutes on 2 cores; paper is for a GPU: its path was tried on random images with
            a small ResNet, and never timed.
 """
@@ -85,10 +86,10 @@ FEW = 2.0**-3  # and for different numbers of examples, where kinks must lie in 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a preset fixes. ReLU's slopes scatter with the kinks that lie within reach: `rough_times` the seeds."""
+    """What a preset fixes. What ReLU does scatters with the kinks that lie within reach: `rough_times` the seeds."""
 
     seeds: int = 10
-    seed: int = 400
+    seed: int = 500
     data: DataSource = field(default_factory=Digits)
     smooth: tuple[Model, ...] = tuple(Mlp((32,), activation) for activation in ("tanh", "gelu", "softplus"))
     rough: Model = field(default_factory=lambda: Mlp((32,), "relu"))
@@ -194,7 +195,7 @@ def _rough(settings: Settings) -> Iterator[tuple[str, Run]]:
 
 def _kinks(settings: Settings) -> Iterator[tuple[str, Run]]:
     """Twice the replicas and hidden units, so that on an eighth of the examples, too, many kinks lie in reach."""
-    for seed in _seeds(settings):
+    for seed in _seeds(settings, settings.rough_times):
         for name, size in (("all", settings.rough_probe_size), ("eighth", settings.rough_probe_size // 8)):
             probe = Equivalence(size, settings.pairs // 2)
             run = _training(settings, seed, "exponential", settings.wide, probe)

@@ -343,10 +343,10 @@ def _answer(found: Histories, claims: list[Claim]) -> str:
         if ratio is not None and cosine is not None
     ]
     return (
-        f"{_verdict(judged)} As the replicas' deviations from their mean shrink by a factor s, average-direction SAM's "
+        f"{_verdict(judged)}\n\nAs the replicas' deviations from their mean shrink by a factor s, average-direction SAM's "
         f"correction of SGD's gradient shrinks with {order('smooth: correction')} of s, and the error by which D-SGD's "
-        f"gradient differs from average-direction SAM's, with {order('smooth: residual')}. At the deviations that the "
-        f"runs had of themselves, s = 1, the error is {', '.join(natural) or 'unmeasured'}; medians. With ReLU the "
+        f"gradient differs from average-direction SAM's, with {order('smooth: residual')}.\n\nAt the deviations that the "
+        f"runs had of themselves, s = 1, the error is {', '.join(natural) or 'unmeasured'}; medians.\n\nWith ReLU the "
         f"error shrinks with {order('ReLU: residual')}, and its share of the correction "
         f"{_trend(judged['ReLU: ratio slope'].interval)}. Where each replica has data of its own, the error shrinks "
         f"with {order('random disjoint shards: residual')}."
@@ -445,7 +445,7 @@ def _ladder_figures(settings: Settings, found: Histories) -> Iterator[Figure]:
         "replicas n",
         "residual / (s sqrt(Tr Ξ))³",
         f"Complete graph, additive noise, s = 1/{1 / AT:g}. Median and range over seeds.",
-        guides=((-0.5, "n^(−1/2)"),),
+        guides=((-0.5, "1/√n"),),
     )
     yield log_log(
         "Coupled trajectories",

@@ -19,7 +19,7 @@ import torch
 from dsgd.backends.local import keep_freed_memory
 from dsgd.communicators import Local
 from dsgd.loop import Simulation
-from dsgd.threads import torch_threads
+from dsgd.threads import side_by_side, torch_threads
 
 from .loops import centralised, papers_loop, sparse_loop
 from .workloads import Step, Workload
@@ -57,7 +57,8 @@ def advancing(simulation: Simulation) -> Step:
 
     def step() -> None:
         nonlocal world
-        world = simulation.advance(world)
+        with side_by_side(torch.get_num_threads()):
+            world = simulation.advance(world)
 
     return step
 

@@ -342,15 +342,18 @@ def _answer(found: Histories, claims: list[Claim]) -> str:
         for ratio, cosine in [histories.medians(ends, "equivalence_ratio", "equivalence_cosine")]
         if ratio is not None and cosine is not None
     ]
-    return (
-        f"{_verdict(judged)}\n\nAs the replicas' deviations from their mean shrink by a factor s, average-direction SAM's "
-        f"correction of SGD's gradient shrinks with {order('smooth: correction')} of s, and the error by which D-SGD's "
-        f"gradient differs from average-direction SAM's, with {order('smooth: residual')}.\n\nAt the deviations that the "
-        f"runs had of themselves, s = 1, the error is {', '.join(natural) or 'unmeasured'}; medians.\n\nWith ReLU the "
-        f"error shrinks with {order('ReLU: residual')}, and its share of the correction "
+    paragraphs = (
+        _verdict(judged),
+        "As the replicas' deviations from their mean shrink by a factor s, average-direction SAM's correction of SGD's "
+        f"gradient shrinks with {order('smooth: correction')} of s, and the error by which D-SGD's gradient differs from "
+        f"average-direction SAM's, with {order('smooth: residual')}.",
+        "At the deviations that the runs had of themselves, s = 1, the error is "
+        f"{', '.join(natural) or 'unmeasured'}; medians.",
+        f"With ReLU the error shrinks with {order('ReLU: residual')}, and its share of the correction "
         f"{_trend(judged['ReLU: ratio slope'].interval)}. Where each replica has data of its own, the error shrinks "
-        f"with {order('random disjoint shards: residual')}."
+        f"with {order('random disjoint shards: residual')}.",
     )
+    return "\n\n".join(paragraphs)
 
 
 def _verdict(judged: Mapping[str, Judged]) -> str:

@@ -79,3 +79,20 @@ def test_the_rule(rows: int, n: int, d: int, cuda: bool, way: str, monkeypatch: 
     assert way_of(rows, n, d, cuda) == way
     monkeypatch.setattr(mixing, "find_spec", lambda name: None)
     assert way_of(rows, n, d, cuda) == ("by_rows" if way == "compiled" else way)
+
+
+def test_side_by_side_fixes_the_number_of_ranges_and_leaves_torch_one_thread() -> None:
+    from dsgd.threads import over_parts, side_by_side
+
+    before, seen = torch.get_num_threads(), []
+
+    def work(start: int, stop: int) -> None:
+        seen.append((start, stop, torch.get_num_threads()))
+
+    with side_by_side(3):
+        over_parts(work, 7)
+        assert torch.get_num_threads() == 1
+        over_parts(work, 1)
+    assert torch.get_num_threads() == before
+    assert sorted(seen[:3]) == [(0, 2, 1), (2, 4, 1), (4, 7, 1)]
+    assert seen[3] == (0, 1, 3)

@@ -13,7 +13,7 @@ from dsgd.communicators import Local
 from dsgd.loop import Observer, Result, Simulation, simulate
 from dsgd.packs import Pack, packs, simulate_pack
 from dsgd.run import Run
-from dsgd.threads import torch_threads
+from dsgd.threads import side_by_side
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class LocalBackend:
     def train(self, run: Run, observers: Iterable[Observer] = ()) -> Result:
         keep_freed_memory()
         simulation = Simulation(run, Local(run.n), self.torch_device())
-        with torch_threads(threads_for(simulation.multiplications)):
+        with side_by_side(threads_for(simulation.multiplications)):
             return simulate(simulation, observers)
 
     def packs(self, runs: Sequence[Run]) -> list[list[int]]:
@@ -50,7 +50,7 @@ class LocalBackend:
         keep_freed_memory()
         pack = Pack(runs, self.torch_device())
         work = sum(simulation.multiplications for simulation in pack.simulations)
-        with torch_threads(threads_for(work)):
+        with side_by_side(threads_for(work)):
             return simulate_pack(pack, observers)
 
     def torch_device(self) -> torch.device:

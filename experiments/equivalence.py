@@ -345,8 +345,8 @@ def _answer(found: Histories, claims: list[Claim]) -> str:
     paragraphs = (
         _verdict(judged),
         "As the replicas' deviations from their mean shrink by a factor s, average-direction SAM's correction of SGD's "
-        f"gradient shrinks with {order('smooth: correction')} of s, and the error by which D-SGD's gradient differs from "
-        f"average-direction SAM's, with {order('smooth: residual')}.",
+        f"gradient shrinks with {order('smooth: correction')} of s, and the error by which D-SGD's gradient differs "
+        f"from average-direction SAM's, with {order('smooth: residual')}.",
         "At the deviations that the runs had of themselves, s = 1, the error is "
         f"{', '.join(natural) or 'unmeasured'}; medians.",
         f"With ReLU the error shrinks with {order('ReLU: residual')}, and its share of the correction "

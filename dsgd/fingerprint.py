@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dsgd.run import Run
 
+SHIPPED = ("_experiments", "_benchmarks")  # within a wheel, beside our sources
+
 
 def key(run: Run) -> str:
     """Hex digest of the run's value, our sources, its data and files, and torch's major.minor version."""
@@ -27,8 +29,9 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     for package in (Path(__file__).parent, Path(topologies.__file__).parent):
         for path in sorted(package.rglob("*.py")):
-            if "_experiments" not in path.parts:
-                digest.update(f"{package.name}/{path.relative_to(package).as_posix()}\n".encode())
+            inside = path.relative_to(package)
+            if inside.parts[0] not in SHIPPED:
+                digest.update(f"{package.name}/{inside.as_posix()}\n".encode())
                 digest.update(path.read_bytes())
     return digest.hexdigest()
 

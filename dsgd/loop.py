@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MOST_MATRICES = 1024  # kept of a schedule that cycles
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run leaves: stacked parameters, leaves (n, ...), one row a measurement, and the seconds it took.
@@ -85,22 +88,28 @@ def mixing(schedule: topologies.Schedule) -> topologies.Schedule:
 
 
 class Simulation:
-    """A run made ready on a device, for the replicas that `communicator` holds."""
+    """A run made ready on a device, for the replicas that `communicator` holds.
 
-    def __init__(self, run: Run, communicator: Communicator, device: torch.device) -> None:
+    `splits` are the run's train and test examples where these lie on the device already.
+    """
+
+    def __init__(
+        self, run: Run, communicator: Communicator, device: torch.device, splits: tuple[Split, Split] | None = None
+    ) -> None:
         import torch
 
         data, mini_batches = check(run)
         self.run, self.communicator = run, communicator
         self.dtype = getattr(torch, run.dtype)
         self.network = start_network(run, data, self.dtype, device)
-        self.train, self.test = (
+        self.train, self.test = splits or (
             Split(torch.from_numpy(s.x).to(device, self.dtype), torch.from_numpy(s.y).to(device))
             for s in (data.train, data.test)
         )
         self.feed = Feed(self.network, self.train.x, self.train.y, mini_batches, communicator.rows)
         self.data_sha256 = data.sha256
         self.twin_methods = {twin_name(gradient): gradient for gradient in run.twins}
+        self._matrices: dict[int, topologies.MixingMatrix] = {}
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -133,7 +142,7 @@ class Simulation:
         """
         step, run = world.step, self.run
         at = When(step, run.learning_rate.at(step, run.steps))
-        w = run.schedule(step)
+        w = self.mixing_matrix(step)
         objective = self.objective(step)
         seen: list[Params] = []
 
@@ -147,6 +156,15 @@ class Simulation:
         ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self.updating(at), mix, self._average))
         twins = self._advance_twins(world.twins, objective, seen[0], at)
         return World(step + 1, ensemble, twins, world.bytes_sent + self.bytes_of(w))
+
+    def mixing_matrix(self, step: int) -> topologies.MixingMatrix:
+        """W_t; those through which a schedule cycles are made once, and stay though their files change."""
+        period = self.run.schedule.period
+        if period is None or period > MOST_MATRICES:
+            return self.run.schedule(step)
+        if step % period not in self._matrices:
+            self._matrices[step % period] = self.run.schedule(step)
+        return self._matrices[step % period]
 
     def _advance_twins(
         self, twins: Mapping[str, State], objective: Objective, replicas: Params, at: When
@@ -262,8 +280,9 @@ def look(simulation: Simulation, world: World, observers: Sequence[Observer], hi
             observer.measured(row)
     every = simulation.run.snapshot_every
     if every and world.step % every == 0:
+        ensemble = simulation.communicator.gather(world.ensemble.params)
         for observer in observers:
-            observer.snapshotted(world.step, simulation.communicator.gather(world.ensemble.params))
+            observer.snapshotted(world.step, ensemble)
 
 
 def measured(simulation: Simulation, world: World) -> Values | None:

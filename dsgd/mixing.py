@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dsgd.compiled import compiled_loop
 from dsgd.threads import over_parts
 from dsgd.trees import Scaled, new_matrix
 
@@ -180,10 +181,10 @@ def _by_rows(w: Neighbours) -> Part:
             part = slice(low, min(stop, low + ROW_PART))
             sums, parts = out[:, part].unbind(0), matrix[:, part].unbind(0)
             added = None if plus is None else plus.params.matrix[:, part].unbind(0)
-            for i, ((j, weight), *others) in enumerate(w.heard):
-                torch.mul(parts[j], weight, out=sums[i])
-                for other, share in others:
-                    sums[i].add_(parts[other], alpha=share)
+            for i, heard in enumerate(w.heard):
+                torch.mul(parts[heard[0][0]], heard[0][1], out=sums[i]) if heard else sums[i].zero_()
+                for j, weight in heard[1:]:
+                    sums[i].add_(parts[j], alpha=weight)
                 if added is not None and plus is not None:
                     sums[i].add_(added[i], alpha=plus.factor)
 
@@ -191,7 +192,7 @@ def _by_rows(w: Neighbours) -> Part:
 
 
 def _compiled(w: Neighbours, like: Tensor) -> Part:
-    loop, kind = _loop(), like.numpy().dtype.type
+    loop, kind = compiled_loop(), like.numpy().dtype.type
     weights = w.weights.astype(kind)
 
     def fill(out: Tensor, matrix: Tensor, plus: Scaled | None, start: int, stop: int) -> None:
@@ -200,55 +201,3 @@ def _compiled(w: Neighbours, like: Tensor) -> Part:
         loop(w.starts, w.sources, weights, *arrays, kind(factor), plus is not None, start, stop, COLUMNS)
 
     return fill
-
-
-@cache
-def _loop() -> Callable[..., None]:
-    """The loop over blocks of columns, rows and neighbours, compiled at first use and kept on disk."""
-    from numba import njit
-
-    compile_once = njit(cache=True, nogil=True, fastmath={"contract"})
-
-    @compile_once
-    def loop(
-        starts: np.ndarray,
-        sources: np.ndarray,
-        weights: np.ndarray,
-        matrix: np.ndarray,
-        added: np.ndarray,
-        out: np.ndarray,
-        factor: float,
-        adds: bool,
-        first: int,
-        stop: int,
-        columns: int,
-    ) -> None:
-        for low in range(first, stop, columns):
-            high = min(stop, low + columns)
-            for i in range(len(starts) - 1):
-                to, e, end = out[i, low:high], starts[i], starts[i + 1]
-                a, u = matrix[sources[e], low:high], weights[e]
-                if adds:
-                    g = added[i, low:high]
-                    for k in range(high - low):
-                        to[k] = factor * g[k] + u * a[k]
-                else:
-                    for k in range(high - low):
-                        to[k] = u * a[k]
-                e += 1
-                while e + 1 < end:
-                    a, b, u, v = (
-                        matrix[sources[e], low:high],
-                        matrix[sources[e + 1], low:high],
-                        weights[e],
-                        weights[e + 1],
-                    )
-                    for k in range(high - low):
-                        to[k] += u * a[k] + v * b[k]
-                    e += 2
-                if e < end:
-                    a, u = matrix[sources[e], low:high], weights[e]
-                    for k in range(high - low):
-                        to[k] += u * a[k]
-
-    return loop

@@ -9,14 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import topologies
 from dsgd.algorithms import ALGORITHMS, Step
 from dsgd.communicators import Local
-from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.loop import Observer, Result, Simulation, World, estimated, look
 from dsgd.metrics import Values
 from dsgd.mixing import Mix, neighbours, operator_of_blocks
@@ -35,27 +33,29 @@ MOST_NUMBERS = 2**22  # of a pack's ensemble: beyond, a step is arithmetic anywa
 
 def packs(runs: Sequence[Run]) -> list[list[int]]:
     """The places of the runs, parted into packs of runs alike but for seed and graph; most are alone in theirs."""
-    open_packs: dict[Run, list[int]] = {}
+    open_packs: dict[str, list[int]] = {}
+    most: dict[str, int] = {}
     found: list[list[int]] = []
     for place, run in enumerate(runs):
         kind = replace(run, seed=0, topology=topologies.OnePeerExponential(run.n))
-        pack = open_packs.get(kind)
-        if pack is None or len(pack) >= _most(kind):
-            pack = open_packs[kind] = []
-            found.append(pack)
-        pack.append(place)
+        named = repr(kind)  # parts that a user brings need not hash
+        if named not in most:
+            most[named] = _most(kind)
+        if len(open_packs.get(named, ())) % most[named] == 0:
+            open_packs[named] = []
+            found.append(open_packs[named])
+        open_packs[named].append(place)
     return found
 
 
-@lru_cache(maxsize=256)
 def _most(kind: Run) -> int:
     """How many runs of a kind go together; one where they draw on all replicas at once, or are large already."""
-    if kind.twins or isinstance(kind.gradient, WeightDiversity):
+    if kind.twins or not getattr(kind.gradient, "row_wise", False):
         return 1
     data = kind.task.data.load()
     module = kind.model.build(data.train.shape, data.classes)
     d = sum(leaf.numel() for leaf in module.parameters())
-    return min(MOST_ROWS // kind.n, MOST_NUMBERS // (kind.n * d))
+    return max(1, min(MOST_ROWS // kind.n, MOST_NUMBERS // (kind.n * d)))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ class Pack:
     """Runs of one shape made ready on a device."""
 
     def __init__(self, runs: Sequence[Run], device: torch.device) -> None:
-        self.simulations = [Simulation(run, Local(run.n), device) for run in runs]
+        first = Simulation(runs[0], Local(runs[0].n), device)
+        splits = first.train, first.test
+        self.simulations = [first, *(Simulation(run, Local(run.n), device, splits) for run in runs[1:])]
         self.run, self.n = runs[0], runs[0].n
         self._ready: tuple[list[topologies.MixingMatrix], Mix] | None = None
 
@@ -84,7 +86,7 @@ class Pack:
         """One step of all runs."""
         step, run = worlds.step, self.run
         at = When(step, run.learning_rate.at(step, run.steps))
-        ws = [simulation.run.schedule(step) for simulation in self.simulations]
+        ws = [simulation.mixing_matrix(step) for simulation in self.simulations]
         objective = _side_by_side([simulation.objective(step) for simulation in self.simulations])
 
         noise = Noise(step, tuple(row for simulation in self.simulations for row in simulation.rows))

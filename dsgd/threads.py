@@ -6,13 +6,16 @@ threads, which share out one operation at a time, wait for each other.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from itertools import pairwise
+from threading import Lock
 
+_LOCK, _ORIGINAL = Lock(), list[int]()  # torch's number of threads is one for the whole process
 _COUNT: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
@@ -48,17 +51,25 @@ def side_by_side(threads: int) -> Iterator[None]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch has `count` threads while the block lasts."""
+    """Torch has `count` threads while the block lasts, and as many as before when the last block of any thread ends."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    with _LOCK:
+        before = torch.get_num_threads()
+        _ORIGINAL.append(_ORIGINAL[0] if _ORIGINAL else before)
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _LOCK:
+            original = _ORIGINAL.pop()
+            torch.set_num_threads(before if _ORIGINAL else original)
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="dsgd")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of the threads

@@ -96,6 +96,45 @@ def test_vmap_takes_many_rows_in_blocks_with_the_same_result(monkeypatch: pytest
     torch.testing.assert_close(taken(batch, "vmapped").loss_and_grad(p)[1].matrix, whole, rtol=1e-12, atol=1e-14)
 
 
+def _tied() -> torch.nn.Sequential:
+    layer = torch.nn.Linear(4, 4)
+    return torch.nn.Sequential(layer, torch.nn.Tanh(), layer)
+
+
+def _frozen() -> torch.nn.Sequential:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+    module[0].weight.requires_grad_(False)
+    return module
+
+
+@pytest.mark.parametrize(
+    "module",
+    [_tied(), _frozen(), torch.nn.Sequential(torch.nn.Flatten(2), torch.nn.Linear(4, 3)), torch.nn.Linear(4, 3)],
+    ids=["tied", "frozen", "flatten", "no chain"],
+)
+def test_what_these_kernels_would_get_wrong_is_left_to_vmap(module: torch.nn.Module) -> None:
+    assert way_of(module, "cross_entropy") == "vmapped"
+
+
+def test_an_activation_used_twice_is_run_twice() -> None:
+    act = torch.nn.Tanh()
+    module = torch.nn.Sequential(torch.nn.Linear(4, 5), act, torch.nn.Linear(5, 5), act, torch.nn.Linear(5, 3)).double()
+    net = network(module, "cross_entropy")
+    assert net.way == "stacked"
+    batch = Batch(net, torch.randn(2, 6, 4, dtype=torch.float64), torch.randint(0, 3, (2, 6)))
+    start = torch.cat([leaf.detach().flatten() for leaf in module.parameters()])
+    p = Params(start + 0.1 * torch.randn(2, net.layout.d, dtype=torch.float64), net.layout)
+    for found, oracle in zip(batch.loss_and_grad(p), taken(batch, "vmapped").loss_and_grad(p), strict=True):
+        torch.testing.assert_close(getattr(found, "matrix", found), getattr(oracle, "matrix", oracle))
+
+
+def test_rows_are_taken_in_blocks_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, p = made(Mlp((7,)))
+    whole = batch.loss_and_grad(p)[1].matrix
+    monkeypatch.setattr("dsgd.kernels.stacked.EXAMPLES_AT_ONCE", 2 * B)
+    assert torch.equal(batch.loss_and_grad(p)[1].matrix, whole)
+
+
 def test_an_unknown_layer_is_no_chain() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Dropout(0.5))
     assert chain_of(module) is None

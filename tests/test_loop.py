@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +118,27 @@ def test_a_run_goes_on_from_any_of_its_worlds(small: Make) -> None:
     assert late.history == [row for row in whole.history if row["step"] > 8]
     for name, leaf in whole.params.items():
         assert torch.equal(leaf, late.params[name])
+
+
+def test_a_graph_file_is_read_once_a_run(small: Make, tmp_path: Path) -> None:
+    """What a run was keyed by is what it mixes with to the end."""
+    graph = tmp_path / "graph.edgelist"
+    graph.write_text("0 1\n1 2\n2 3\n3 0\n")
+    simulation = Simulation(small(topology=Static(Topology(str(graph), 4))), Local(4), CPU)
+    world = simulation.advance(simulation.start())
+    graph.unlink()
+    assert simulation.advance(world).step == 2
+
+
+def test_the_consensus_distance_needs_no_second_ensemble() -> None:
+    """The same by blocks of columns as at once."""
+    from dsgd.metrics import consensus
+
+    matrix = torch.randn(5, 1000)
+    whole = float((matrix.double() - matrix.double().mean(dim=0)).square().sum() / 5)
+    assert consensus._trace(matrix) == pytest.approx(whole, rel=1e-12)
+    consensus.NUMBERS_AT_ONCE, before = 35, consensus.NUMBERS_AT_ONCE
+    try:
+        assert consensus._trace(matrix) == pytest.approx(whole, rel=1e-12)
+    finally:
+        consensus.NUMBERS_AT_ONCE = before

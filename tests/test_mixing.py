@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -54,8 +58,17 @@ def test_some_rows_hear_more_than_there_are(way: str) -> None:
     torch.testing.assert_close(mixed(w, matrix, None), w.dense(matrix) @ matrix)
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
-    matrix = torch.randn(64, 9000)
+@pytest.mark.parametrize("adds", [False, True])
+def test_a_row_that_hears_nobody_is_zero(way: str, adds: bool) -> None:
+    w = Neighbours(np.array([0, 0, 1, 1]), np.array([1]), np.array([0.5]), 3)
+    matrix = torch.randn(3, 40, dtype=torch.float64)
+    plus = Scaled(Params(torch.ones(3, 40, dtype=torch.float64), Layout(("w",), ((40,),))), -0.3) if adds else None
+    expected = w.dense(matrix) @ matrix - (0.3 if adds else 0)
+    torch.testing.assert_close(mixed(w, matrix, plus), expected)
+
+
+def test_the_number_of_threads_changes_no_bit(way: str) -> None:
+    matrix = torch.randn(64, 900)
     w = neighbours(Topology("exponential", 64).matrix())  # type: ignore[arg-type]
     found = []
     for threads in (1, 3):
@@ -96,3 +109,41 @@ def test_side_by_side_fixes_the_number_of_ranges_and_leaves_torch_one_thread() -
     assert torch.get_num_threads() == before
     assert sorted(seen[:3]) == [(0, 2, 1), (2, 4, 1), (4, 7, 1)]
     assert seen[3] == (0, 1, 3)
+
+
+def test_torch_gets_its_threads_back_when_two_threads_asked_for_others() -> None:
+    import threading
+
+    before, inside, leave = torch.get_num_threads(), threading.Barrier(2), threading.Barrier(2)
+
+    def asks() -> None:
+        with torch_threads(1):
+            inside.wait(10)
+            leave.wait(10)
+
+    other = threading.Thread(target=asks)
+    other.start()
+    with torch_threads(1):
+        inside.wait(10)
+        leave.wait(10)
+    other.join()
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    from dsgd.threads import over_parts, side_by_side
+
+    with side_by_side(2):
+        over_parts(lambda start, stop: None, 2)
+        child = os.fork()
+        if child == 0:
+            over_parts(lambda start, stop: None, 2)
+            os._exit(0)
+    deadline = time.monotonic() + 20
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            pytest.fail("the forked process waits for threads that it does not have")
+        time.sleep(0.05)

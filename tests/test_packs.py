@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def assert_as_alone(runs: list[Run]) -> None:
             assert row == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name, kind in GRADIENTS.items() if kind is not WeightDiversity])
+@pytest.mark.parametrize("name", [name for name, kind in GRADIENTS.items() if getattr(kind, "row_wise", False)])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_numbers_are_those_of_the_run_alone(small: Make, algorithm: str, name: str) -> None:
     parts: dict[str, Any] = {"algorithm": algorithm, "gradient": GRADIENTS[name](), "optimizer": Sgd(momentum=0.9)}
@@ -134,3 +135,31 @@ def test_only_runs_alike_but_for_seed_and_graph_go_together(small: Make) -> None
 def test_large_runs_stay_alone(small: Make) -> None:
     runs = [small(model=Mlp((2000,)), n=32, seed=seed) for seed in range(3)]
     assert packs(runs) == [[0], [1], [2]]
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A user's gradient around one that asks for the replicas' covariance."""
+
+    inner: WeightDiversity = field(default_factory=WeightDiversity)
+
+    def init(self, p: Any) -> Any:
+        return self.inner.init(p)
+
+    def estimate(self, *asked: Any) -> Any:
+        return self.inner.estimate(*asked)
+
+
+def test_gradients_that_do_not_say_that_they_are_row_wise_stay_alone(small: Make) -> None:
+    assert packs([small(gradient=Wrapped(), seed=seed) for seed in range(2)]) == [[0], [1]]
+    with pytest.raises(ValueError, match="needs the ensemble's replicas, and was given none"):
+        CPU.train_pack([small(gradient=Wrapped(), seed=seed) for seed in range(2)], [()] * 2)
+
+
+def test_parts_that_do_not_hash_go_together_all_the_same(small: Make) -> None:
+    assert packs([small(model=Mlp([8]), seed=seed) for seed in range(2)]) == [[0, 1]]  # type: ignore[arg-type]
+
+
+def test_a_packs_runs_share_their_examples(small: Make) -> None:
+    first, second = Pack([small(seed=seed) for seed in range(2)], torch.device("cpu")).simulations
+    assert first.train.x.data_ptr() == second.train.x.data_ptr()

@@ -6,6 +6,7 @@ Source: Zhu et al. 2023, arXiv 2306.02913, with Xi a multiple of the identity.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dsgd.gradients.gradient import Estimate, check_radius, check_samples, sampled
 from dsgd.objectives import Objective
@@ -17,6 +18,8 @@ from dsgd.trees import Params
 @dataclass(frozen=True)
 class AverageDirection:
     """g = mean over `samples` draws of grad L_B(w + e), e ~ N(0, (rho^2 / d) I): rho is the root mean square of |e|."""
+
+    row_wise: ClassVar[bool] = True
 
     rho: float = 0.05
     samples: int = 1

@@ -31,7 +31,11 @@ class Estimate:
 
 
 class Gradient(Protocol):
-    """`estimate` reads as for one replica: all operations on parameters are row-wise."""
+    """`estimate` reads as for one replica: all operations on parameters are row-wise.
+
+    One that never asks for the ensemble's covariance says so by a class attribute `row_wise = True`; only then its runs
+    are trained together with others (`dsgd.packs`). `least_batch_size` may say that it needs more than one example.
+    """
 
     def init(self, p: Params) -> Memory: ...
     def estimate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dsgd.gradients.gradient import Estimate
 from dsgd.objectives import Objective
@@ -14,6 +15,8 @@ from dsgd.trees import Params
 @dataclass(frozen=True)
 class Plain:
     """g = grad L_B(w)."""
+
+    row_wise: ClassVar[bool] = True
 
     def init(self, p: Params) -> Memory:
         return {}

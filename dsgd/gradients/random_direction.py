@@ -6,6 +6,7 @@ The isotropic average-direction sharpness of Wen, Ma & Li 2023 (arXiv 2211.05729
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dsgd import trees
 from dsgd.gradients.gradient import Estimate, check_radius, check_samples, sampled
@@ -18,6 +19,8 @@ from dsgd.trees import Params
 @dataclass(frozen=True)
 class RandomDirection:
     """g = grad L_B(w + e), e = rho z / |z|, z ~ N(0, I): the mean over `samples` draws."""
+
+    row_wise: ClassVar[bool] = True
 
     rho: float = 0.05
     samples: int = 1

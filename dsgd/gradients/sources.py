@@ -44,7 +44,9 @@ class Replicas:
     """The covariance of the replicas of the D-SGD ensemble at this very step."""
 
     def gaussian(self, objective: Objective, p: Params, noise: Noise, at: When) -> Gaussian | None:
-        return noise.cloud() if noise.cloud else None
+        if noise.cloud is None:
+            raise ValueError("the source replicas needs the ensemble's replicas, and was given none")
+        return noise.cloud()
 
 
 @dataclass(frozen=True)

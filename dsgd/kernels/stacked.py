@@ -18,19 +18,30 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 POINTWISE = ("Tanh", "GELU", "Softplus", "ReLU")
+EXAMPLES_AT_ONCE = 2**16  # of all rows together: bounds the activations
 
 Chain = Sequence[tuple[str, "nn.Module"]]
 
 
 def chain_of(module: nn.Module) -> Chain | None:
-    """The named layers of a chain that these kernels know, or None."""
+    """The named layers of a chain that these kernels know, or None; so too where layers share or freeze a parameter."""
     from torch import nn
 
     if type(module) is not nn.Sequential:
         return None
-    known = (nn.Flatten, nn.Linear, *(getattr(nn, name) for name in POINTWISE))
-    layers = tuple(module.named_children())
-    return layers if all(type(layer) in known for _, layer in layers) else None
+    layers = tuple((name, layer) for name, layer in module._modules.items() if layer is not None)
+    owned = [id(leaf) for _, layer in layers for leaf in layer.parameters()]
+    trained = {id(leaf) for leaf in module.parameters() if leaf.requires_grad}
+    shared = len(set(owned)) < len(owned) or set(owned) != trained
+    return None if shared or not all(_is_known(layer) for _, layer in layers) else layers
+
+
+def _is_known(layer: nn.Module) -> bool:
+    from torch import nn
+
+    if type(layer) is nn.Flatten:
+        return (layer.start_dim, layer.end_dim) == (1, -1)
+    return type(layer) in (nn.Linear, *(getattr(nn, name) for name in POINTWISE))
 
 
 class Stacked:
@@ -54,12 +65,16 @@ class Stacked:
         losses, grads = p.matrix.new_empty(p.rows), new_matrix(p.rows, p.matrix)
 
         def take(start: int, stop: int) -> None:
-            part = slice(start, stop)
-            into = p.like(grads[part])
-            share = None if weights is None else weights[part]
-            losses[part] = self._fill(into, p.like(p.matrix[part]), x[part], y[part], share)
+            for low in range(start, stop, at_once):
+                part = slice(low, min(stop, low + at_once))
+                share = None if weights is None else weights[part]
+                losses[part] = self._fill(p.like(grads[part]), p.like(p.matrix[part]), x[part], y[part], share)
 
-        over_parts(take, p.rows)
+        at_once = max(1, EXAMPLES_AT_ONCE // y.shape[1])
+        if p.matrix.is_cuda:
+            take(0, p.rows)
+        else:
+            over_parts(take, p.rows)
         return losses, grads
 
     def _fill(self, into: Params, p: Params, x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:

@@ -72,7 +72,7 @@ def threads_for(multiplications: int) -> int:
 
 @cache
 def keep_freed_memory() -> None:
-    """Asks the C library to keep what is freed for what is allocated next, where it is glibc.
+    """Asks the C library to keep what is freed for what is allocated next, where it is glibc; for the process's life.
 
     A step makes and drops matrices of the ensemble's size. Got anew from the system, each page of them would be cleared
     at first touch, which takes longer than computing what is written there.

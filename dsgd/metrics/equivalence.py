@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from dsgd.metrics.instrument import Probe, measure
+from dsgd.metrics.instrument import SHOT_NOISE_OCTAVES, Probe, measure
 from dsgd.metrics.metric import Snapshot, Split, Values, check_every
 from dsgd.objectives import Batch, Network
 from dsgd.perturbations import cloud
@@ -101,11 +102,13 @@ class Equivalence:
     With `own_shards` every replica keeps its own loss, on its share of the probe set drawn from its own shard: the
     setting that theorem 1 does not cover. Names start with `equivalence_` or `own_shards_`; there are none while all
     replicas are equal, up to the rounding of their dtype.
+    `scales` are those at which a network with kinks is sampled; a slope takes five of them up to 1/16.
     """
 
     probe_size: int = 512
     pairs: int = 256
     own_shards: bool = False
+    scales: tuple[float, ...] = SHOT_NOISE_OCTAVES
     every: int | None = 0
 
     def __post_init__(self) -> None:
@@ -114,6 +117,8 @@ class Equivalence:
             raise ValueError(
                 f"probe_size is {self.probe_size} and pairs {self.pairs}; they must be at least 1 and at least 2"
             )
+        if self.scales[:1] != (1.0,) or any(low >= high or low <= 0 for high, low in pairwise(self.scales)):
+            raise ValueError(f"scales is {list(self.scales)}; they must start with 1 and fall, above 0")
 
     def __call__(self, snapshot: Snapshot) -> Values:
         if _equal_up_to_rounding(snapshot.params.matrix):
@@ -132,6 +137,7 @@ class Equivalence:
             local,
             block=max(1, min(EXAMPLES_AT_ONCE // len(split.y), NUMBERS_AT_ONCE // rows.shape[1])),
             pairs=self.pairs,
+            sampled=self.scales,
             seed=snapshot.seed,
         )
 

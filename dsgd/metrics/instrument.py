@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DEGREE5_RANK = 40  # above this rank 2r^2 + 1 gradients are too many: degree 3, and no symmetrised residual
 OCTAVES = tuple(2.0**-k for k in range(11))
 SHOT_NOISE_OCTAVES = (1.0, *(2.0**-k for k in range(3, 9)))
+SHOT_NOISE = 2.0**-4  # the largest scale of a fit to sampled values
 FITTED = 5  # scales in a slope fit: four octaves
 STABLE = 0.5  # how much the successive slopes in a fit may differ
 SMALLEST = 2.0**-16  # the scale at which a search for a stable window ends
@@ -52,7 +53,7 @@ class Probe:
 
     `kernels` (k, d) -> (k, d) are its gradients where there is a quicker way than differentiating `loss`; `local_grads`
     (n, d) -> (n, d) are the replicas' own where their losses differ, `loss` being their mean. `block` rows are
-    differentiated at once.
+    differentiated at once. `sampled` are the scales of a loss that is not smooth, the first of them 1.
     """
 
     rows: Tensor
@@ -62,6 +63,7 @@ class Probe:
     block: int = 32
     pairs: int = 256
     seed: int = 0
+    sampled: tuple[float, ...] = SHOT_NOISE_OCTAVES
 
     @cached_property
     def centre(self) -> Tensor:
@@ -180,7 +182,7 @@ def measure(probe: Probe, smooth: bool) -> dict[str, Any]:
     """The values at s = 1 and at the smallest scale above rounding, the slopes, and the curves they were fitted to."""
     scales, curves, clear = _by_octaves(probe) if smooth else _sampled(probe)
     cosines = [None if value is None else 1 - value for value in clear["one_minus_cosine"]]
-    first, stable = (0, STABLE) if smooth else (2, math.inf)  # shot noise is fitted for s <= 1/16
+    first, stable = (0, STABLE) if smooth else (sum(s > SHOT_NOISE for s in scales), math.inf)
     return {
         "correction": curves["correction"][0],
         "residual": curves["residual"][0],
@@ -215,9 +217,9 @@ def _by_octaves(probe: Probe) -> tuple[list[float], Curves, Curves]:
 
 def _sampled(probe: Probe) -> tuple[list[float], Curves, Curves]:
     """Scales, curves and curves above rounding by Monte Carlo."""
-    curves = _columns([by_monte_carlo(probe, s) for s in SHOT_NOISE_OCTAVES])
+    curves = _columns([by_monte_carlo(probe, s) for s in probe.sampled])
     floors = _floors(probe, by_monte_carlo(probe, ROUNDING_SCALE))
-    return list(SHOT_NOISE_OCTAVES), curves, _above_floor(curves, floors)
+    return list(probe.sampled), curves, _above_floor(curves, floors)
 
 
 def _columns(rows: Sequence[Mapping[str, float | None]]) -> Curves:

@@ -11,12 +11,13 @@ Controls   A ReLU network and replicas with different data violate the theorem's
 Expect     All supported; at the natural scale s = 1 the residual is a small part of the correction at lr 0.1 and a
            third or a half of it at 0.3.
 Seeds      Criteria were set on seeds 0 to 9, ReLU's slopes on 0 to 19 (pilots/equivalence.json, trained in float32),
-           and are judged from seed 600 on. Earlier versions were looked at on seeds 100 to 119, 200 to 219, 300 to 519.
-Earlier    "ReLU: more examples" has its fourth design. Seeds 300 to 379, 16 replicas, s <= 1/16, a root mean square
-           over seeds: inconclusive after both looks, 2.3 [1.8, 3.9], for one kink in reach of one seed made half of it.
-           Seeds 400 to 419, 32 replicas, 64 hidden units, s = 1/8, the mean over seeds: supported at the second look,
-           2.54 [2.15, 3.49]. Seeds 500 to 519: 2.20 [1.86, 2.55], supported or not by the last bits of float32
-           training. Since then forty seeds, in float64. Pure shot noise would have sqrt(8) = 2.8.
+           and are judged from seed 700 on. Earlier versions were looked at on seeds 100 to 119, 200 to 219, 300 to 639.
+Earlier    What ReLU does scatters most, and its sample was raised three times. "More examples", on seeds 300 to 379: 16
+           replicas, s <= 1/16, a root mean square over seeds, inconclusive after both looks, 2.3 [1.8, 3.9]. Seeds 400
+           to 419: 32 replicas, 64 hidden units, s = 1/8, the mean over seeds, both looks, 2.54 [2.15, 3.49]. Seeds 500
+           to 519: 2.20 [1.86, 2.55], supported or not by the last bits of float32 training; float64 since then. Seeds
+           600 to 639, forty at once: 2.75 [2.43, 3.14]; but the slope with twenty needed both looks, 0.79 [0.69, 0.88].
+           Since then forty for all of ReLU's snapshots.
 Takes      smoke 8 seconds; standard 4 minutes on 2 cores; paper is for a GPU: its path was tried on random images with
            a small ResNet, and never timed.
 """
@@ -82,18 +83,19 @@ DEFINITIONS = {
 }
 HORIZON = 4.0  # lr * steps of a coupled trajectory
 AT = 2.0**-6  # the small scale at which residuals are compared for different n
+SMALL = tuple(2.0**-k for k in range(4, 9))  # where ReLU's slopes are fitted
 FEW = 2.0**-3  # and for different numbers of examples, where kinks must lie in reach
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a preset fixes. ReLU scatters with the kinks in reach: `rough_times` the seeds, twice that for `_kinks`.
+    """What a preset fixes. What ReLU does scatters with the kinks that lie within reach: `rough_times` the seeds.
 
     Training in float32 would let the last bits decide which kinks are crossed, and with them the second digit.
     """
 
     seeds: int = 10
-    seed: int = 600
+    seed: int = 700
     data: DataSource = field(default_factory=Digits)
     smooth: tuple[Model, ...] = tuple(Mlp((32,), activation) for activation in ("tanh", "gelu", "softplus"))
     rough: Model = field(default_factory=lambda: Mlp((32,), "relu"))
@@ -106,7 +108,7 @@ class Settings:
     dtype: str = "float64"
     probe_size: int = 512
     rough_probe_size: int = 1432
-    rough_times: int = 2
+    rough_times: int = 4
     pairs: int = 256
     sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
     lrs: tuple[float, ...] = (0.4, 0.2, 0.1, 0.05, 0.025)
@@ -195,14 +197,14 @@ def _smooth(settings: Settings) -> Iterator[tuple[str, Run]]:
 def _rough(settings: Settings) -> Iterator[tuple[str, Run]]:
     """ReLU at the largest rate, probed on as many examples as there are: the more kinks in reach, the less noise."""
     for seed in _seeds(settings, settings.rough_times):
-        probe = Equivalence(settings.rough_probe_size, settings.pairs)
+        probe = Equivalence(settings.rough_probe_size, settings.pairs, scales=(1.0, *SMALL))
         run = _training(settings, seed, settings.graphs[0], settings.rough, probe)
         yield f"rough {seed}", replace(run, learning_rate=settings.rates[-1])
 
 
 def _kinks(settings: Settings) -> Iterator[tuple[str, Run]]:
     """Twice the replicas and hidden units, so that on an eighth of the examples, too, many kinks lie in reach."""
-    for seed in _seeds(settings, 2 * settings.rough_times):
+    for seed in _seeds(settings, settings.rough_times):
         for name, size in (("all", settings.rough_probe_size), ("eighth", settings.rough_probe_size // 8)):
             probe = Equivalence(size, settings.pairs // 2, scales=(1.0, FEW))
             run = _training(settings, seed, "exponential", settings.wide, probe)

@@ -147,7 +147,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     versions = ", ".join(f"{name} {version or 'unknown'}" for name, version in summary["versions"].items())
     return [
         ("command", summary["command"]),
-        ("preset", f"{summary['preset']}, {summary['seeds']} seeds from {summary['seed']}"),
+        ("preset", f"{summary['preset']}, {summary['seeds']} seeds from {summary['seed']}{_look(summary)}"),
         ("runs", f"{summary['runs']}, whose training took {duration(summary['run_seconds'])} in all"),
         ("time", f"{duration(summary['seconds'])}: {_trained(summary['trained'], summary['runs'])}"),
         ("versions", versions),
@@ -219,6 +219,10 @@ def _page() -> Template:
     pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters |= {f.__name__: f for f in (gaps, number, paragraphs, strip, symbols, tested, typeset, written)}
     return pages.get_template("report.html.j2")
+
+
+def _look(summary: Summary) -> str:
+    return ", twice as many as at first: some claims were inconclusive" if summary.get("looks", 1) > 1 else ""
 
 
 def _trained(trained: int, runs: int) -> str:

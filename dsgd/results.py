@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ENSEMBLE = "ensemble.safetensors"
-RECORDED_VERSIONS = ("dsgd", "torch", "numpy", "networkx", "scipy")
+RECORDED_VERSIONS = ("dsgd", "torch", "numpy", "networkx", "scipy", "numba")
 
 
 @dataclass(frozen=True)

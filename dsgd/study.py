@@ -56,6 +56,7 @@ def conduct(
     workers: int = 1,
     changes: Mapping[str, Any] | None = None,
     words: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda sentence: None,
     key: Callable[[Run], str] | None = None,
 ) -> dict[str, Any]:
     """Run what is missing, judge the claims, write report.html, report.md and summary.json; returns the summary.
@@ -63,7 +64,8 @@ def conduct(
     `backend` computes the runs, by default this machine. When a verdict is inconclusive the seeds are doubled, once.
     `progress` is told at the start and after each run how many are done, of how many, which was the last, and the
     seconds left (None: not known yet). `workers` processes train side by side; with one, `observers` follow each run.
-    `changes` replace fields of the preset's settings, and `words` say them as the command line does.
+    `changes` replace fields of the preset's settings, and `words` say them as the command line does. `tell` is told of
+    a second look.
 
     ValueError or FileExistsError: refused before anything is written. StudyError: some runs failed (the others are
     done and kept, and a next call tries the failed ones again), or the report cannot be made.
@@ -81,9 +83,10 @@ def conduct(
     kept = KeptRuns(folder, backend or LocalBackend(), tuple(observers), progress, key or _key, workers)
     asked = Asked(study, preset, settings, tuple(words), began)
     summary = _answer(asked, kept)
-    if any(claim["verdict"] == "inconclusive" for claim in summary["claims"]):
+    if open_claims := [claim["name"] for claim in summary["claims"] if claim["verdict"] == "inconclusive"]:
+        tell(f"inconclusive: {', '.join(open_claims)}; the seeds are doubled, once")
         doubled = replace(settings, seeds=2 * settings.seeds)
-        summary = _answer(replace(asked, settings=doubled, trained=summary["trained"]), kept)
+        summary = _answer(replace(asked, settings=doubled, trained=summary["trained"], look=2), kept)
     return summary
 
 
@@ -100,6 +103,7 @@ class Asked:
     words: tuple[str, ...]
     began: float
     trained: int = 0
+    look: int = 1
 
 
 def _answer(asked: Asked, kept: KeptRuns) -> dict[str, Any]:
@@ -129,6 +133,7 @@ def _summary(asked: Asked, report: Report, folders: set[Path], trained: int) -> 
             "question": asked.study.question,
             "answer": report.answer,
             "seeds": asked.settings.seeds,
+            "looks": asked.look,
             **_cost(folders),
             "trained": trained,
             "seconds": time.perf_counter() - asked.began,

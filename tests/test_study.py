@@ -148,8 +148,11 @@ def test_of_several_failed_runs_the_first_is_named(run_study):
 
 def test_inconclusive_doubles_the_seeds_once(run_study):
     trainer = Trainer()
-    summary = run_study(a_study(low=0.45, high=0.55), train=trainer)
+    told = []
+    summary = run_study(a_study(low=0.45, high=0.55), train=trainer, tell=told.append)
     assert summary["claims"][0]["verdict"] == "inconclusive"
+    assert told == ["inconclusive: <b>mean</b>; the seeds are doubled, once"]
+    assert summary["looks"] == 2
     assert [run.seed for run in trainer.trained] == [0, 1, 2, 3, 4, 5]
     assert (summary["seeds"], summary["claims"][0]["n"], summary["runs"], summary["trained"]) == (6, 6, 6, 6)
     again = Trainer()

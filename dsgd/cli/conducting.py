@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd import study as studies
 from dsgd.backends.local import LocalBackend
+from dsgd.cli.printed import say
 from dsgd.cli.progress import study_progress
 from dsgd.config import ConfigError, changes
 from dsgd.config.checks import check_backend
@@ -34,7 +35,7 @@ def conducted(
         folder = out or studies.study_folder(study, preset, seed, words)
         how: dict[str, Any] = {"backend": backend, "workers": workers or default_workers(backend)}
         with study_progress() as progress:
-            how |= {"changes": changed, "words": words, "progress": progress}
+            how |= {"changes": changed, "words": words, "progress": progress, "tell": say}
             return studies.conduct(study, preset, seed, folder, **how), folder
     except ConfigError:
         raise

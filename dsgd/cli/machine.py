@@ -13,7 +13,7 @@ from dsgd import __version__
 from dsgd.results import machine
 from dsgd.tasks import TASKS
 
-PACKAGES = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "pydantic", "ray", "cvxpy")
+PACKAGES = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "pydantic", "ray", "cvxpy", "numba")
 
 
 def checkup() -> dict[str, Any]:

@@ -26,6 +26,8 @@ def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict
     """
     from dsgd.metrics.instrument import measure
 
+    if probe_size < 1:
+        raise ConfigError(f"--probe-size: {probe_size} given; allowed is a whole number, at least 1")
     _check_finished(folder, ["config.yaml", *([ENSEMBLE] if step is None else [])])
     try:
         run = read(content_of(folder / "config.yaml")).run
@@ -38,7 +40,8 @@ def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict
     if run.n < 2:
         raise ConfigError(f"{folder}: a run of {run.n} replica; a probe compares replicas and needs at least 2")
     measured = measure(metric.instrument(snapshot), run.model.smooth)
-    return {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "probe_size": probe_size} | measured
+    used = min(probe_size, len(snapshot.train.y))
+    return {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "probe_size": used} | measured
 
 
 def _check_finished(folder: Path, needed: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ Earlier    What ReLU does scatters most, and its sample was raised three times. 
            to 519: 2.20 [1.86, 2.55], supported or not by the last bits of float32 training; float64 since then. Seeds
            600 to 639, forty at once: 2.75 [2.43, 3.14]; but the slope with twenty needed both looks, 0.79 [0.69, 0.88].
            Since then forty for all of ReLU's snapshots.
-Takes      smoke 8 seconds; standard 4 minutes on 2 cores; paper is for a GPU: its path was tried on random images with
+Takes      smoke 8 seconds; standard 5 minutes on 2 cores; paper is for a GPU: its path was tried on random images with
            a small ResNet, and never timed.
 """
 

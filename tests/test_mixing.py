@@ -142,8 +142,9 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
             over_parts(lambda start, stop: None, 2)
             os._exit(0)
     deadline = time.monotonic() + 20
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
             pytest.fail("the forked process waits for threads that it does not have")
         time.sleep(0.05)
+    assert ended == (child, 0)

@@ -205,6 +205,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
 
 
+def script() -> None:
+    """The command `dsgd`: ends the process with the status of `main`.
+
+    At once where that is 130: Python would end by the signal itself if the interrupt came through a library's exec().
+    """
+    status = main()
+    if status == 130:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def _told(error: BaseException) -> tuple[int, Sequence[str]]:
     """The exit status for an error, and how it is said."""
     if isinstance(error, KeyboardInterrupt | typer.Abort):

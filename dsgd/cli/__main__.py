@@ -1,8 +1,6 @@
 """`python -m dsgd.cli` is `dsgd`."""
 
-import sys
-
-from dsgd.cli import main
+from dsgd.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

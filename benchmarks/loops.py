@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from dsgd.loop import Simulation
+from dsgd.simulation import Simulation
 
 from .workloads import LR, Step
 

@@ -18,7 +18,7 @@ import torch
 
 from dsgd.backends.local import keep_freed_memory
 from dsgd.communicators import Local
-from dsgd.loop import Simulation
+from dsgd.simulation import Simulation
 from dsgd.threads import side_by_side, torch_threads
 
 from .loops import centralised, papers_loop, sparse_loop

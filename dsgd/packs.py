@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import topologies
 from dsgd.algorithms import ALGORITHMS, Step
 from dsgd.communicators import Local
-from dsgd.loop import Observer, Result, Simulation, World, estimated, look
+from dsgd.loop import Observer, Result, look
 from dsgd.metrics import Values
 from dsgd.mixing import Mix, neighbours, operator_of_blocks
 from dsgd.objectives import Batch, Objective, Tilted
 from dsgd.perturbations import Noise
 from dsgd.run import Run
-from dsgd.state import Memory, State, When
+from dsgd.simulation import Simulation, World, estimated
+from dsgd.state import Memory, State, When, mapped
 from dsgd.trees import Params, Scaled
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class Pack:
         noise = Noise(step, tuple(row for simulation in self.simulations for row in simulation.rows))
 
         def estimate(state: State) -> tuple[State, Params]:
-            return estimated(run.gradient, objective, noise, at, state)
+            state, found = estimated(run.gradient, objective, noise, at, state)
+            return state, found.grads
 
         def mix(p: Params, plus: Scaled | None = None) -> Params:
             return self._mixed(ws, p, plus)
@@ -107,7 +109,9 @@ class Pack:
     def world(self, worlds: Worlds, place: int) -> World:
         """One run's own world."""
         rows = slice(place * self.n, (place + 1) * self.n)
-        return World(worlds.step, _taken(worlds.ensemble, rows), bytes_sent=worlds.bytes_sent[place])
+        return World(
+            worlds.step, mapped(worlds.ensemble, lambda tensor: tensor[rows]), bytes_sent=worlds.bytes_sent[place]
+        )
 
     def _mixed(self, ws: list[topologies.MixingMatrix], p: Params, plus: Scaled | None) -> Params:
         if all(isinstance(w, topologies.Identity) for w in ws):
@@ -170,16 +174,6 @@ def _stacked(memories: Sequence[Memory]) -> Memory:
     import torch
 
     return {name: torch.cat([memory[name] for memory in memories]) for name in memories[0]}
-
-
-def _taken(state: State, rows: slice) -> State:
-    """Some rows of a state."""
-
-    def part(memory: Memory) -> Memory:
-        return {name: tensor[rows] for name, tensor in memory.items()}
-
-    memory = {owner: part(own) for owner, own in state.memory.items()}
-    return State(state.params.like(state.params.matrix[rows]), part(state.buffers), memory)
 
 
 def _side_by_side(objectives: Sequence[Objective]) -> Objective:

@@ -22,6 +22,7 @@ from topologies.arguments import about
 
 TWINS: dict[str, type[Gradient]] = {"average_direction_sam": WeightDiversity, "centralized": Plain}
 DTYPES = ("float32", "float64")
+NOT_FINITE = ("stop", "quarantine")
 FULL = "full"
 
 PARTS: dict[type, str] = {
@@ -38,7 +39,8 @@ class Run:
     `topology` is the schedule of mixing matrices and fixes n; `local_steps` SGD steps are taken between two gossips;
     `batch_size` is a replica's, "full" all that it has; `gradient_noise` is the root mean square length of Gaussian
     noise added to every replica's gradient; `twins` are single models that advance beside the ensemble on the same
-    batches and noise, each with its own gradient method; `snapshot_every` 0 records no ensembles on the way.
+    batches and noise, each with its own gradient method; `not_finite` says what becomes of a run with a replica that is
+    no longer finite: it stops, or goes on with that replica in quarantine; `snapshot_every` 0 records no ensembles on the way.
     """
 
     task: Task = field(default_factory=Task)
@@ -55,6 +57,7 @@ class Run:
     steps: int = 1000
     seed: int = 0
     dtype: str = "float32"
+    not_finite: str = "stop"
     measure_every: int = 50
     snapshot_every: int = 0
     metrics: tuple[Metric, ...] = (Consensus(), Accuracy())
@@ -63,6 +66,7 @@ class Run:
         _refuse_names(self)
         _one_of("algorithm", self.algorithm, ALGORITHMS)
         _one_of("dtype", self.dtype, DTYPES)
+        _one_of("not_finite", self.not_finite, NOT_FINITE)
         for name, least in (("local_steps", 1), ("steps", 1), ("seed", 0), ("measure_every", 1), ("snapshot_every", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")

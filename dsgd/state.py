@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -40,3 +40,13 @@ class State:
     def remember(self, owner: str, memory: Memory) -> State:
         """The same state with `owner`'s memory replaced."""
         return replace(self, memory={**self.memory, owner: memory})
+
+
+def mapped(state: State, function: Callable[[Tensor], Tensor]) -> State:
+    """The state with `function` applied to its every tensor."""
+
+    def each(memory: Memory) -> Memory:
+        return {name: function(tensor) for name, tensor in memory.items()}
+
+    params = state.params.like(function(state.params.matrix))
+    return State(params, each(state.buffers), {owner: each(own) for owner, own in state.memory.items()})

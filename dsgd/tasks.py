@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,10 @@ class Feed:
         self.network, self.x, self.y = network, x, y
         self.sampler, self.rows = sampler, rows
         self._latest: tuple[int, Tensor] | None = None
+
+    def of(self, rows: Iterable[int]) -> Feed:
+        """The mini-batches of other replicas of the same run."""
+        return Feed(self.network, self.x, self.y, self.sampler, tuple(rows))
 
     def batch(self, step: int) -> Batch:
         """Each replica's mini-batch of this step; where it is the whole shared train set, that is not copied."""

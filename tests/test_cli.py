@@ -21,8 +21,8 @@ from dsgd import cli, study
 from dsgd.cli import machine, progress
 from dsgd.cli.catalogue import TABLES
 from dsgd.config import load_config
-from dsgd.loop import check, start_network
 from dsgd.results import read_ensemble
+from dsgd.simulation import check, start_network
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,10 +11,10 @@ import torch
 from dsgd.algorithms import ALGORITHMS
 from dsgd.backends import train
 from dsgd.communicators import Local
-from dsgd.loop import Simulation
 from dsgd.models import Cnn, Mlp, Model
 from dsgd.optimizers import AdamW, Sgd
 from dsgd.run import Run
+from dsgd.simulation import Simulation
 from topologies import OnePeerExponential, Static, Topology
 
 pytestmark = [

@@ -15,11 +15,12 @@ from dsgd.backends import train
 from dsgd.communicators import Local
 from dsgd.data import NoData
 from dsgd.learning_rates import Constant, Multistep
-from dsgd.loop import Simulation, simulate
+from dsgd.loop import simulate
 from dsgd.metrics import Accuracy, Consensus
 from dsgd.models import Quadratic
 from dsgd.optimizers import AdamW, Optimizer, Sgd
 from dsgd.run import Run
+from dsgd.simulation import Simulation
 from dsgd.tasks import Task
 from topologies import Static, Topology
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from dsgd.loop import Simulation
+    from dsgd.simulation import Simulation
 
     from ..workloads import Step, Workload
 

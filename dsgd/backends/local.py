@@ -10,9 +10,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from dsgd.communicators import Local
-from dsgd.loop import Observer, Result, Simulation, simulate
+from dsgd.loop import Observer, Result, simulate
 from dsgd.packs import Pack, packs, simulate_pack
 from dsgd.run import Run
+from dsgd.simulation import Simulation
 from dsgd.threads import side_by_side
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dsgd.config import ConfigError, content_of, read
-from dsgd.loop import start_network
 from dsgd.metrics import Equivalence, Snapshot, Split
 from dsgd.results import ENSEMBLE
+from dsgd.simulation import start_network
 from dsgd.snapshots import read_snapshot, snapshot_path
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd.config.problems import REFUSALS, ConfigError, collected, refused
 from dsgd.config.topology import blame_topology
-from dsgd.loop import check, mixing
+from dsgd.simulation import check, mixing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

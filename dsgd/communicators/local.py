@@ -1,8 +1,8 @@
-"""Mixing over the replica axis, wherever the replicas live: the only operation that crosses replicas."""
+"""All replicas in this process: mixing is a product, and nothing crosses."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dsgd.mixing import Mix, neighbours, operator
 from dsgd.trees import Params, Scaled
@@ -14,23 +14,10 @@ if TYPE_CHECKING:
 KEPT = 32  # matrices made ready for use: the few through which a schedule cycles
 
 
-class Communicator(Protocol):
-    """The replicas numbered `rows`, of n in all, and what passes between them and the others.
-
-    `mix(p, w, plus)` returns the rows held here of W p + plus, for the rows `p` and `plus` held here: contiguous, and
-    `p` itself only where W is the identity and nothing is added. `gather(p)` returns all n replicas' rows.
-    """
-
-    @property
-    def n(self) -> int: ...
-    @property
-    def rows(self) -> tuple[int, ...]: ...
-    def mix(self, p: Params, w: MixingMatrix, plus: Scaled | None = None) -> Params: ...
-    def gather(self, p: Params) -> Params: ...
-
-
 class Local:
     """All n replicas in this process, as the rows of one matrix."""
+
+    leads, bytes_crossed = True, 0
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -51,6 +38,9 @@ class Local:
                 return p.like(self._operator(w, p.matrix)(p.matrix, plus))
 
     def gather(self, p: Params) -> Params:
+        return p
+
+    def collect(self, p: Params) -> Params:
         return p
 
     def _operator(self, w: Permutation | Sparse, like: Tensor) -> Mix:

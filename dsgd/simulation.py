@@ -1,0 +1,304 @@
+"""A run made ready on a device: what its replicas are, and how one step takes them to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import topologies
+from dsgd.algorithms import ALGORITHMS, Step, centralized
+from dsgd.communicators import Communicator
+from dsgd.data import DataSet, Sampler, sampler
+from dsgd.gradients import Estimate, Gradient
+from dsgd.metrics import Snapshot, Split
+from dsgd.objectives import Network, Objective, Tilted, network
+from dsgd.perturbations import Cloud, Noise, cloud
+from dsgd.randomness import Row, normal_rows, stream_key
+from dsgd.run import FULL, Run, twin_name
+from dsgd.state import State, When, mapped
+from dsgd.tasks import Feed
+from dsgd.trees import Layout, Params, Scaled
+from topologies import KnobError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+MOST_MATRICES = 1024  # kept of a schedule that cycles
+
+
+@dataclass(frozen=True)
+class World:
+    """All that a run carries on after `step` steps: the ensemble, its twins (one row each), and the bytes sent so far.
+
+    The ensemble's rows are those held here. With all of them (`Simulation.whole`) a run can be continued from it,
+    wherever and in however many parts.
+    """
+
+    step: int
+    ensemble: State
+    twins: Mapping[str, State] = field(default_factory=dict)
+    bytes_sent: int = 0
+
+
+def check(run: Run) -> tuple[DataSet, Sampler]:
+    """The run's data and mini-batches; ValueError or FileNotFoundError for what only they or the graph can show."""
+    mixing(run.topology)(0)
+    data = run.task.data.load()
+    if getattr(run.model, "criterion", "cross_entropy") != data.criterion:
+        raise KnobError(
+            "model",
+            "task no_data has no examples; add model=quadratic, a loss without data, and batch_size=full"
+            if data.criterion == "output"
+            else "model quadratic is a loss without data; add task=no_data and batch_size=full, or take another model",
+        )
+    batch_size = None if run.batch_size == FULL else int(run.batch_size)
+    return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
+
+
+def mixing(schedule: topologies.Schedule) -> topologies.Schedule:
+    """The schedule that mixes at its first step: what a periodic one holds inside."""
+    while isinstance(schedule, topologies.Periodic):
+        schedule = schedule.inner
+    return schedule
+
+
+class Simulation:
+    """A run made ready on a device, for the replicas that `communicator` holds.
+
+    `splits` are the run's train and test examples where these lie on the device already.
+    """
+
+    def __init__(
+        self, run: Run, communicator: Communicator, device: torch.device, splits: tuple[Split, Split] | None = None
+    ) -> None:
+        import torch
+
+        data, mini_batches = check(run)
+        self.run, self.communicator = run, communicator
+        self.dtype = getattr(torch, run.dtype)
+        self.network = start_network(run, data, self.dtype, device)
+        self.train, self.test = splits or (
+            Split(torch.from_numpy(s.x).to(device, self.dtype), torch.from_numpy(s.y).to(device))
+            for s in (data.train, data.test)
+        )
+        self.feed = Feed(self.network, self.train.x, self.train.y, mini_batches, communicator.rows)
+        self.feed_of_all = self.feed if self.holds_all else self.feed.of(range(run.n))
+        self.data_sha256 = data.sha256
+        self.twin_methods = {twin_name(gradient): gradient for gradient in run.twins}
+        self._matrices: dict[int, topologies.MixingMatrix] = {}
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether all n replicas are here."""
+        return len(self.communicator.rows) == self.run.n
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Whose the ensemble's rows are."""
+        return self._rows_of(self.feed)
+
+    @property
+    def multiplications(self) -> int:
+        """About how many a step's gradients take: three a parameter and example."""
+        return 3 * self.network.layout.d * self.feed.sampler.batch_size * len(self.communicator.rows)
+
+    def start(self) -> World:
+        """All replicas and twins at one start."""
+        import torch
+
+        leaves = [leaf.detach().reshape(-1) for leaf in self.network.module.parameters()]
+        row = torch.cat(leaves)[None]
+        ensemble = self._state(row.repeat(len(self.communicator.rows), 1), self.run.gradient)
+        twins = {name: self._state(row.clone(), method) for name, method in self.twin_methods.items()}
+        return World(0, ensemble, twins)
+
+    def _state(self, matrix: Tensor, gradient: Gradient) -> State:
+        p = Params(matrix, self.network.layout)
+        return State(p, memory={"gradient": gradient.init(p), "optimizer": self.run.optimizer.init(p)})
+
+    def advance(self, world: World) -> World:
+        """One step of the ensemble, and of each twin on the same batches and noise.
+
+        A twin sees the covariance of the replicas where they took their gradients. FloatingPointError, before anything
+        is mixed, where a replica's loss is not finite and the run is to stop then.
+        """
+        step, run = world.step, self.run
+        at = When(step, run.learning_rate.at(step, run.steps))
+        w = self.mixing_matrix(step)
+        objective = self.objective(step)
+        seen: list[Params] = []
+
+        def estimate(state: State) -> tuple[State, Params]:
+            seen.append(state.params)
+            state, found = estimated(run.gradient, objective, self.noise(step, state.params), at, state)
+            self._check(found.loss, step)
+            return state, found.grads
+
+        def mix(p: Params, plus: Scaled | None = None) -> Params:
+            return self.communicator.mix(p, w, plus)
+
+        ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self.updating(at), mix, self._average))
+        twins = self._advance_twins(world.twins, objective, seen[0], at)
+        return World(step + 1, ensemble, twins, world.bytes_sent + self.bytes_of(w))
+
+    def mixing_matrix(self, step: int) -> topologies.MixingMatrix:
+        """W_t; those through which a schedule cycles are made once, and stay though their files change."""
+        period = self.run.schedule.period
+        if period is None or period > MOST_MATRICES:
+            return self.run.schedule(step)
+        if step % period not in self._matrices:
+            self._matrices[step % period] = self.run.schedule(step)
+        return self._matrices[step % period]
+
+    def _check(self, loss: Tensor, step: int) -> None:
+        """Looks at the losses where that makes nobody wait, which on a GPU it would."""
+        if self.run.not_finite == "stop" and not loss.is_cuda and not (finite := loss.isfinite()).all():
+            raise not_finite(self.communicator.rows, finite.tolist(), step)
+
+    def _advance_twins(
+        self, twins: Mapping[str, State], objective: Objective, replicas: Params, at: When
+    ) -> dict[str, State]:
+        """Each place moves the twins on all replicas' examples: dear, but the same numbers and nothing to send."""
+        if not twins:
+            return {}
+        joint = (objective if self.holds_all else self._objective(self.feed_of_all, at.step)).joint()
+        noise = self.noise(at.step, replicas)
+
+        def moved(name: str, state: State) -> State:
+            own = replace(noise, rows=((self.run.seed, 0),), path=(name,))
+
+            def estimate(state: State) -> tuple[State, Params]:
+                state, found = estimated(self.twin_methods[name], joint, own, at, state)
+                return state, found.grads
+
+            return centralized(state, Step(estimate, self.updating(at), _unmixed, _itself))
+
+        return {name: moved(name, state) for name, state in twins.items()}
+
+    def objective(self, step: int) -> Objective:
+        """The replicas' losses on this step's mini-batches, with this step's additive noise if the run asks for it."""
+        return self._objective(self.feed, step)
+
+    def _objective(self, feed: Feed, step: int) -> Objective:
+        batch = feed.batch(step)
+        if not self.run.gradient_noise:
+            return batch
+        d, rows = self.network.layout.d, self._rows_of(feed)
+        noise = normal_rows(self.train.x.new_empty(len(rows), d), rows, "gradient_noise", step)
+        return Tilted(batch, noise * (self.run.gradient_noise / d**0.5))
+
+    def _rows_of(self, feed: Feed) -> tuple[Row, ...]:
+        return tuple((self.run.seed, replica) for replica in feed.rows)
+
+    def whole(self, world: World) -> World:
+        """The world with all n replicas' rows, in their order."""
+        return replace(world, ensemble=mapped(world.ensemble, self._gathered))
+
+    def part(self, world: World) -> World:
+        """The world of all n replicas with the rows held here alone, on this device."""
+        import torch
+
+        rows = torch.tensor(self.communicator.rows)
+
+        def moved(state: State, rows: Tensor | None = None) -> State:
+            return mapped(state, lambda t: (t if rows is None else t[rows]).to(self.train.x.device))
+
+        twins = {name: moved(twin) for name, twin in world.twins.items()}
+        return replace(world, ensemble=moved(world.ensemble, rows), twins=twins)
+
+    def anywhere(self, flag: bool) -> bool:
+        """Whether the flag is raised in any of the places that hold replicas."""
+        if self.holds_all:
+            return flag
+        return bool(self._gathered(self.train.y.new_full((len(self.rows),), flag)).any())
+
+    def finite(self, world: World) -> list[bool]:
+        """Of each of the n replicas, whether all its parameters are finite numbers."""
+        finite: list[bool] = self._gathered(world.ensemble.params.matrix.isfinite().all(dim=1)).tolist()
+        return finite
+
+    def _gathered(self, tensor: Tensor) -> Tensor:
+        """All n replicas' rows of a tensor (rows, ...)."""
+        layout = Layout(("gathered",), (tuple(tensor.shape[1:]),))
+        return self.communicator.gather(Params(tensor.reshape(tensor.shape[0], -1), layout))["gathered"]
+
+    def snapshot(self, world: World) -> Snapshot | None:
+        """All n replicas and the twins, with what metrics need to judge them; None but in the place that leads."""
+        import torch
+
+        shards, params = self.feed.sampler.shards, self.communicator.collect(world.ensemble.params)
+        if params is None:
+            return None
+        return Snapshot(
+            world.step,
+            params,
+            self.network,
+            self.train,
+            self.test,
+            self.run.model.smooth,
+            self.run.seed,
+            {name: state.params for name, state in world.twins.items()},
+            None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
+        )
+
+    def updating(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
+        """The optimizer's move at this time."""
+
+        def update(state: State, grads: Params) -> tuple[State, Scaled]:
+            change, memory = self.run.optimizer.update(grads, state.memory["optimizer"], state.params, at.lr)
+            return state.remember("optimizer", memory), change
+
+        return update
+
+    def _average(self, p: Params) -> Params:
+        return self.communicator.mix(p, topologies.Mean(self.run.n))
+
+    def noise(self, step: int, replicas: Params) -> Noise:
+        """What the gradients may draw at this step, with the covariance of `replicas`."""
+
+        @cache
+        def of_replicas() -> Cloud:
+            return cloud(self.communicator.gather(replicas).matrix)
+
+        return Noise(step, self.rows, of_replicas)
+
+    def bytes_of(self, w: topologies.MixingMatrix) -> int:
+        """Bytes sent over a real network in a step with W; a mean over all is a ring all-reduce, 2 (n - 1) models."""
+        models = 2 * (self.run.n - 1) if self.run.algorithm == "centralized" else w.messages
+        return models * self.network.layout.d * self.dtype.itemsize
+
+
+def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
+    """The model with the start that `run.seed` fixes, drawn on the CPU so that it is the same on every device."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_key(run.seed, "start"))
+        module = run.model.build(data.train.shape, data.classes)
+    return network(module.to(device, dtype), data.criterion)
+
+
+def not_finite(replicas: Sequence[int], finite: Sequence[bool], steps: int) -> FloatingPointError:
+    """Says which of the replicas are not finite after so many steps."""
+    bad = [j for j, ok in zip(replicas, finite, strict=True) if not ok]
+    return FloatingPointError(
+        f"{len(bad)} of {len(replicas)} replicas are not finite after {steps} steps, "
+        f"the first is replica {bad[0]}; lower learning_rate.lr"
+    )
+
+
+def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, state: State) -> tuple[State, Estimate]:
+    """What the method finds, and the state with its memories moved on."""
+    found = method.estimate(objective, state.params, state.buffers, noise, state.memory["gradient"], at)
+    return replace(state, buffers=found.buffers).remember("gradient", found.memory), found
+
+
+def _unmixed(p: Params, plus: Scaled | None = None) -> Params:
+    return p if plus is None else p + plus
+
+
+def _itself(p: Params) -> Params:
+    return p

@@ -51,7 +51,7 @@ def packs(runs: Sequence[Run]) -> list[list[int]]:
 
 def _most(kind: Run) -> int:
     """How many runs of a kind go together; one where they draw on all replicas at once, or are large already."""
-    if kind.twins or not getattr(kind.gradient, "row_wise", False):
+    if kind.twins or kind.not_finite == "quarantine" or not getattr(kind.gradient, "row_wise", False):
         return 1
     data = kind.task.data.load()
     module = kind.model.build(data.train.shape, data.classes)

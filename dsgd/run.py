@@ -40,7 +40,8 @@ class Run:
     `batch_size` is a replica's, "full" all that it has; `gradient_noise` is the root mean square length of Gaussian
     noise added to every replica's gradient; `twins` are single models that advance beside the ensemble on the same
     batches and noise, each with its own gradient method; `not_finite` says what becomes of a run with a replica that is
-    no longer finite: it stops, or goes on with that replica in quarantine; `snapshot_every` 0 records no ensembles on the way.
+    no longer finite: it stops, or goes on with that replica in quarantine; `snapshot_every` 0 records no ensembles on
+    the way.
     """
 
     task: Task = field(default_factory=Task)

@@ -6,14 +6,24 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from dsgd.backends.local import LocalBackend
-from dsgd.loop import Observer, Result
+from dsgd.loop import Keeper, Observer, Result
 from dsgd.run import Run
+from dsgd.simulation import World
 
 
 class Backend(Protocol):
-    """`train(run, observers) -> Result`: the same numbers wherever it is computed."""
+    """`train(run, observers) -> Result`: the same numbers wherever it is computed.
 
-    def train(self, run: Run, observers: Iterable[Observer] = ()) -> Result: ...
+    It starts from a whole `world` where one is given, and keeps such worlds by `keeper`: see `dsgd.loop.simulate`.
+    """
+
+    def train(
+        self,
+        run: Run,
+        observers: Iterable[Observer] = (),
+        world: World | None = None,
+        keeper: Keeper | None = None,
+    ) -> Result: ...
 
 
 BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend}

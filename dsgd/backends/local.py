@@ -10,10 +10,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from dsgd.communicators import Local
-from dsgd.loop import Observer, Result, simulate
+from dsgd.loop import Keeper, Observer, Result, simulate
 from dsgd.packs import Pack, packs, simulate_pack
 from dsgd.run import Run
-from dsgd.simulation import Simulation
+from dsgd.simulation import Simulation, World
 from dsgd.threads import side_by_side
 
 if TYPE_CHECKING:
@@ -34,11 +34,17 @@ class LocalBackend:
         if self.device not in DEVICES:
             raise ValueError(f"device is {self.device}; allowed are {', '.join(DEVICES)}")
 
-    def train(self, run: Run, observers: Iterable[Observer] = ()) -> Result:
+    def train(
+        self,
+        run: Run,
+        observers: Iterable[Observer] = (),
+        world: World | None = None,
+        keeper: Keeper | None = None,
+    ) -> Result:
         keep_freed_memory()
         simulation = Simulation(run, Local(run.n), self.torch_device())
         with side_by_side(threads_for(simulation.multiplications)):
-            return simulate(simulation, observers)
+            return simulate(simulation, observers, world, keeper)
 
     def packs(self, runs: Sequence[Run]) -> list[list[int]]:
         """The places of runs that are quicker together than one after another."""

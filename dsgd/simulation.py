@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import topologies
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_STARTING = Lock()  # modules draw their weights from torch's one generator
 MOST_MATRICES = 1024  # kept of a schedule that cycles
 
 
@@ -275,7 +277,7 @@ def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.dev
     """The model with the start that `run.seed` fixes, drawn on the CPU so that it is the same on every device."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    with _STARTING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_key(run.seed, "start"))
         module = run.model.build(data.train.shape, data.classes)
     return network(module.to(device, dtype), data.criterion)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from dsgd.backends.local import LocalBackend
+from dsgd.backends.processes import ProcessesBackend
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.run import Run
 from dsgd.simulation import World
@@ -26,7 +27,7 @@ class Backend(Protocol):
     ) -> Result: ...
 
 
-BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend}
+BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "processes": ProcessesBackend}
 
 
 def train(run: Run, *, device: str = "auto", observers: Iterable[Observer] = ()) -> Result:

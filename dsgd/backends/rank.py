@@ -23,7 +23,7 @@ from dsgd.simulation import Simulation, World
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
     from dsgd.communicators import Transport
 
@@ -34,8 +34,8 @@ Carrier = Literal["gloo", "nccl"]
 class Job:
     """What all places of a run are told: the run, who holds which replicas, and how they talk.
 
-    A peer silent for `timeout` seconds is lost; all places must be ready within `start_timeout`. The world is kept every
-    `keep_every` steps; 0: only when the run is stopped.
+    A peer silent for `timeout` seconds is lost; all places must be ready within `start_timeout`. The world is kept
+    every `keep_every` steps; 0: only when the run is stopped.
     """
 
     run: Run
@@ -145,7 +145,7 @@ class Rank:
         """Made once all places are ready, so that a slow start is not taken for a loss."""
         from datetime import timedelta
 
-        from dsgd.communicators.transports import Gloo, Collective, store_at
+        from dsgd.communicators.transports import Collective, Gloo, store_at
 
         store = self._store or store_at(*at, job.start_timeout)
         store.set(f"ready {me}", "")
@@ -180,6 +180,9 @@ class _Teller:
 
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
         self.rank._tell("snapshotted", step, {name: leaf.cpu() for name, leaf in params.items()})
+
+    def event(self, event: str, **details: object) -> None:
+        """Nothing: a rank's events are its owner's to tell."""
 
 
 class _Keeper:

@@ -1,7 +1,7 @@
 """The owner of the places in which a run's replicas live: it starts them, hears their reports, and replaces the lost.
 
-A place that is gone, frozen or cut off ends the attempt. The next one goes on from the world kept last, in fresh places,
-as many as can be had; what observers were told already is not told again, for its numbers are the same.
+A place that is gone, frozen or cut off ends the attempt. The next one goes on from the world kept last, in fresh
+places, as many as can be had; what observers were told already is not told again, for its numbers are the same.
 """
 
 from __future__ import annotations
@@ -73,17 +73,18 @@ def supervise(
 ) -> Result:
     """The run's result; what `simulate` raises, or BackendError once more places were lost than the terms allow."""
     audience = Audience(tuple(observers), keeper, world)
-    for attempt in range(terms.restarts + 1):
+    for left in reversed(range(terms.restarts + 1)):
         places = fleet.places(terms.count)
         try:
             return Attempt(places, terms, run, audience).result()
         except PlaceLost as lost:
-            audience.event("place_lost", reason=str(lost), attempt=attempt + 1, continues_from=audience.kept_step)
-            last = lost
+            audience.lost(str(lost), left)
+            if not left:
+                raise BackendError(f"{lost}; more than {terms.restarts} losses are not made good (restarts)") from None
         finally:
             for place in places:
                 place.end()
-    raise BackendError(f"{last}; gave up after {terms.restarts} restarts, the last world is of step {audience.kept_step}")
+    raise AssertionError("unreachable")
 
 
 class Audience:
@@ -96,10 +97,6 @@ class Audience:
         if world is not None:
             self._told = dict.fromkeys(self._told, world.step)
 
-    @property
-    def kept_step(self) -> int:
-        return self.world.step if self.world else 0
-
     def hear(self, report: Report) -> None:
         for method, arguments in report.news:
             if method == "keep":
@@ -108,9 +105,11 @@ class Audience:
                 self._tell(method, arguments[0]["step"] if method == "measured" else arguments[0], *arguments)
         self._tell("stepped", report.step, report.step)
 
-    def event(self, name: str, **details: object) -> None:
+    def lost(self, reason: str, restarts_left: int) -> None:
+        step = self.world.step if self.world else 0
+        then = f"the run goes on from step {step}" if restarts_left else "the run ends"
         for observer in self.observers:
-            observer.event(name, **details)
+            observer.event("place_lost", sentence=f"{reason}; {then}", step=step, restarts_left=restarts_left)
 
     def _keep(self, world: World) -> None:
         self.world = world

@@ -36,6 +36,9 @@ class Tally:
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
         """Nothing: a snapshot changes no count."""
 
+    def event(self, event: str, **details: object) -> None:
+        """Nothing: nor does an event."""
+
     def facts(self, n: int, seconds: float) -> dict[str, Any]:
         """Steps, seconds and replica-steps a second, as the summary says them."""
         rate = self.steps * n / seconds if seconds > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dsgd.communicators.distributed import PeerLost
@@ -12,7 +13,7 @@ from dsgd.communicators.distributed import PeerLost
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
 TAGS = 2**30
 
@@ -28,27 +29,28 @@ class Gloo:
     def __init__(self, store: Store, me: int, size: int, host: str, timeout: float) -> None:
         from torch.distributed import ProcessGroupGloo
 
+        kind: Any = ProcessGroupGloo  # its options, by which an address can be given, are typed nowhere
         self.me, self.size, self._timeout = me, size, timeout
-        options = ProcessGroupGloo._Options()
-        options._devices = [ProcessGroupGloo.create_device(hostname=host)]
+        options = kind._Options()
+        options._devices = [kind.create_device(hostname=host)]
         options._timeout = timedelta(seconds=timeout)
-        self._group = self._asked(None, lambda: ProcessGroupGloo(store, me, size, options))
+        self._group = self._asked(None, partial(kind, store, me, size, options))
 
     def exchange(
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
     ) -> tuple[dict[int, Callable[[], None]], Callable[[], None]]:
-        tag = number % TAGS
-        receiving = {k: self._asked(k, lambda k=k, b=b: self._group.recv([b], k, tag)) for k, b in incoming.items()}
-        sending = {k: self._asked(k, lambda k=k, b=b: self._group.send([b], k, tag)) for k, b in outgoing.items()}
+        tag, group = number % TAGS, self._group
+        receiving = {k: self._asked(k, partial(group.recv, [buffer], k, tag)) for k, buffer in incoming.items()}
+        sending = {k: self._asked(k, partial(group.send, [buffer], k, tag)) for k, buffer in outgoing.items()}
 
         def sent() -> None:
             for k, work in sending.items():
                 self._asked(k, work.wait)
 
-        return {k: lambda k=k, work=work: self._asked(k, work.wait) for k, work in receiving.items()}, sent
+        return {k: partial(self._asked, k, work.wait) for k, work in receiving.items()}, sent
 
     def total(self, tensor: Tensor) -> None:
-        self._asked(None, lambda: self._group.allreduce([tensor]).wait())
+        self._asked(None, self._group.allreduce([tensor]).wait)
 
     def _asked(self, peer: int | None, ask: Callable[[], Any]) -> Any:
         try:
@@ -96,7 +98,7 @@ def _asked_of_group(ask: Callable[[], Any]) -> None:
 
 def listening_store(host: str, timeout: float) -> tuple[Store, int]:
     """The store at which the places find each other, served from here on the address `host` alone, and its port."""
-    from torch.distributed import TCPStore
+    from torch._C._distributed_c10d import TCPStore
 
     listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     port = listener.getsockname()[1]
@@ -112,7 +114,7 @@ def listening_store(host: str, timeout: float) -> tuple[Store, int]:
 
 def store_at(host: str, port: int, timeout: float) -> Store:
     """The store that another place serves; PeerLost where it does not answer."""
-    from torch.distributed import TCPStore
+    from torch._C._distributed_c10d import TCPStore
 
     try:
         return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=timeout))

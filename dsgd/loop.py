@@ -129,6 +129,8 @@ def measured(simulation: Simulation, world: World) -> Values | None:
     row: Values = {"step": step, "lr": run.learning_rate.at(min(step, run.steps - 1), run.steps)}
     for metric in due:
         row |= metric(snapshot)
+    if run.not_finite == "quarantine":
+        row["quarantined"] = run.n - snapshot.params.rows
     return row | {"bytes_sent": world.bytes_sent}
 
 
@@ -138,10 +140,11 @@ def _due(metric: Metric, step: int, run: Run) -> bool:
 
 
 def check_finite(simulation: Simulation, world: World) -> None:
-    """FloatingPointError, everywhere the same, where a twin or any of the n replicas is not finite."""
+    """FloatingPointError, everywhere the same, where a twin or a replica is not finite; in quarantine, if all are."""
     for name, twin in world.twins.items():
         if not twin.params.matrix.isfinite().all():
             raise FloatingPointError(f"the twin {name} is not finite after {world.step} steps; lower learning_rate.lr")
     finite = simulation.finite(world)
-    if not all(finite):
+    enough = any if simulation.run.not_finite == "quarantine" else all
+    if not enough(finite):
         raise not_finite(range(simulation.run.n), finite, world.step)

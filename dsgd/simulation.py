@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import topologies
 from dsgd.algorithms import ALGORITHMS, Step, centralized
-from dsgd.communicators import Communicator
+from dsgd.communicators import Communicator, Quarantine, finite_rows
 from dsgd.data import DataSet, Sampler, sampler
 from dsgd.gradients import Estimate, Gradient
 from dsgd.metrics import Snapshot, Split
@@ -79,7 +79,8 @@ class Simulation:
         import torch
 
         data, mini_batches = check(run)
-        self.run, self.communicator = run, communicator
+        quarantine = run.not_finite == "quarantine"
+        self.run, self.communicator = run, Quarantine(communicator) if quarantine else communicator
         self.dtype = getattr(torch, run.dtype)
         self.network = start_network(run, data, self.dtype, device)
         self.train, self.test = splits or (
@@ -156,7 +157,7 @@ class Simulation:
         return self._matrices[step % period]
 
     def _check(self, loss: Tensor, step: int) -> None:
-        """Looks at the losses where that makes nobody wait, which on a GPU it would."""
+        """Looks at the losses, which cost nothing to look at but on a GPU; what they hide is seen when measured."""
         if self.run.not_finite == "stop" and not loss.is_cuda and not (finite := loss.isfinite()).all():
             raise not_finite(self.communicator.rows, finite.tolist(), step)
 
@@ -234,9 +235,11 @@ class Simulation:
         shards, params = self.feed.sampler.shards, self.communicator.collect(world.ensemble.params)
         if params is None:
             return None
+        if shards is not None and self.run.not_finite == "quarantine":
+            shards = tuple(s for s, row in zip(shards, params.matrix, strict=True) if row.isfinite().all())
         return Snapshot(
             world.step,
-            params,
+            self._judged(params),
             self.network,
             self.train,
             self.test,
@@ -245,6 +248,10 @@ class Simulation:
             {name: state.params for name, state in world.twins.items()},
             None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
         )
+
+    def _judged(self, p: Params) -> Params:
+        """The replicas of all n that count: those not in quarantine."""
+        return finite_rows(p) if self.run.not_finite == "quarantine" else p
 
     def updating(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
         """The optimizer's move at this time."""
@@ -263,7 +270,7 @@ class Simulation:
 
         @cache
         def of_replicas() -> Cloud:
-            return cloud(self.communicator.gather(replicas).matrix)
+            return cloud(self._judged(self.communicator.gather(replicas)).matrix)
 
         return Noise(step, self.rows, of_replicas)
 

@@ -4,5 +4,7 @@ from dsgd.communicators.communicator import Communicator
 from dsgd.communicators.distributed import Distributed, PeerLost, Transport
 from dsgd.communicators.local import KEPT, Local
 from dsgd.communicators.messages import MessageError
+from dsgd.communicators.quarantine import Quarantine, finite_rows
 
-__all__ = ["KEPT", "Communicator", "Distributed", "Local", "MessageError", "PeerLost", "Transport"]
+__all__ = ["KEPT", "Communicator", "Distributed", "Local", "MessageError", "PeerLost", "Quarantine", "Transport"]
+__all__ += ["finite_rows"]

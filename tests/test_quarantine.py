@@ -92,7 +92,7 @@ def test_a_run_stops_before_it_mixes_what_is_not_finite(small: Make) -> None:
 def test_an_infinity_that_the_loss_hides_is_seen_soon(small: Make) -> None:
     """tanh of it is one; it shows once it is mixed or measured."""
     simulation = Simulation(small(n=5, steps=4, measure_every=2), Local(5), CPU)
-    with pytest.raises(FloatingPointError, match="replicas are not finite after [12] steps"):
+    with pytest.raises(FloatingPointError, match=r"replicas are not finite after [12] steps"):
         simulate(simulation, world=spoilt(simulation.start(), 4, torch.inf))
 
 

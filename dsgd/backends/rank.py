@@ -101,6 +101,8 @@ class Rank:
 
     def begin(self, job: Job, me: int, host: str, store: tuple[str, int], world: World | None) -> None:
         """Trains as place `me`, listening on the address `host`, from the start or from a whole world."""
+        self._stopping.clear()
+        self._step, self._news, self._outcome = 0, [], None
         Thread(target=self._train, args=(job, me, host, store, world), daemon=True).start()
 
     def report(self) -> Report:

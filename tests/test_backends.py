@@ -222,7 +222,7 @@ def test_bytes_crossed_are_rows_times_receivers(fleet: Kept, small: Make) -> Non
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"actors": 0}, "actors is 0; it must be at least 1"),
+        ({"actors": -1}, "actors is -1; it must be at least 0"),
         ({"timeout": 0.0}, "timeout is 0.0; it must be above 0 seconds"),
         ({"restarts": -1}, "restarts is -1; it must be at least 0"),
         ({"device": "tpu"}, "device is tpu; allowed are auto, cpu, cuda"),

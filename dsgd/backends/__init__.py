@@ -7,6 +7,7 @@ from typing import Protocol
 
 from dsgd.backends.local import LocalBackend
 from dsgd.backends.processes import ProcessesBackend
+from dsgd.backends.ray_actors import RayBackend
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.run import Run
 from dsgd.simulation import World
@@ -27,7 +28,7 @@ class Backend(Protocol):
     ) -> Result: ...
 
 
-BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "processes": ProcessesBackend}
+BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "processes": ProcessesBackend, "ray": RayBackend}
 
 
 def train(run: Run, *, device: str = "auto", observers: Iterable[Observer] = ()) -> Result:

@@ -26,12 +26,12 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class ProcessesBackend:
-    """`actors` processes share the replicas out; each has its share of the cores and, where there are, a GPU.
+    """`actors` processes share the replicas out (0: one a core), each with its share of the cores and, if any, a GPU.
 
     A process silent for `timeout` seconds is lost; the run goes on from the world kept last, at most `restarts` times.
     """
 
-    actors: int = 2
+    actors: int = 0
     device: str = "auto"
     timeout: float = 30.0
     restarts: int = 3
@@ -49,12 +49,13 @@ class ProcessesBackend:
     ) -> Result:
         check_count(self.actors, run.n)
         check(run)
-        gpus = self.torch_device().type == "cuda"
+        gpus, cores = self.torch_device().type == "cuda", os.cpu_count() or 1
+        count = self.actors or min(run.n, cores)
         terms = Terms(
-            self.actors,
+            count,
             device=self.device,
-            carrier="nccl" if gpus and self.actors <= _gpus() else "gloo",
-            threads=max(1, (os.cpu_count() or 1) // self.actors),
+            carrier="nccl" if gpus and count <= _gpus() else "gloo",
+            threads=max(1, cores // count),
             timeout=self.timeout,
             restarts=self.restarts,
         )
@@ -135,8 +136,8 @@ def answer(pipe: Connection) -> None:
 
 def check_terms(actors: int, timeout: float, restarts: int) -> None:
     """ValueError for what no run could be shared out by."""
-    if actors < 1:
-        raise ValueError(f"actors is {actors}; it must be at least 1")
+    if actors < 0:
+        raise ValueError(f"actors is {actors}; it must be at least 0 (0: as many as there is room for)")
     if not timeout > 0:
         raise ValueError(f"timeout is {timeout}; it must be above 0 seconds")
     if restarts < 0:

@@ -228,7 +228,7 @@ def _told(error: BaseException) -> tuple[int, Sequence[str]]:
     if hasattr(error, "format_message"):
         return 2, [f"dsgd: {error.format_message()} (see dsgd --help)"]
     said = " ".join(str(error).split()) or "no message"
-    if isinstance(error, FloatingPointError) or type(error).__name__ == "StudyError":
+    if isinstance(error, FloatingPointError) or type(error).__name__ in ("StudyError", "BackendError"):
         return 1, [f"failed: {said}"]
     return 1, [f"{type(error).__name__}: {said} (DSGD_DEBUG=1 shows the traceback)"]
 

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import topologies
-from dsgd.algorithms import ALGORITHMS, Step, centralized
+from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
 from dsgd.communicators import Communicator, Quarantine, finite_rows
 from dsgd.data import DataSet, Sampler, sampler
 from dsgd.gradients import Estimate, Gradient
@@ -133,6 +133,8 @@ class Simulation:
         w = self.mixing_matrix(step)
         objective = self.objective(step)
         seen: list[Params] = []
+        if run.algorithm in MIX_FIRST:
+            self.communicator.begin(world.ensemble.params, w)
 
         def estimate(state: State) -> tuple[State, Params]:
             seen.append(state.params)

@@ -57,6 +57,11 @@ class Distributed:
         self.bytes_crossed = 0
         self._exchanges = 0
         self._kept: dict[tuple[Any, ...], _Ready] = {}
+        self._begun: tuple[Params, MixingMatrix, _Arriving] | None = None
+
+    def begin(self, p: Params, w: MixingMatrix) -> None:
+        if not isinstance(w, Identity | Mean):
+            self._begun = p, w, self._sent(self._ready(w, p.matrix), p.matrix)
 
     def mix(self, p: Params, w: MixingMatrix, plus: Scaled | None = None) -> Params:
         match w:
@@ -66,7 +71,7 @@ class Distributed:
                 mean = p.like(self._mean(p.matrix))
                 return mean.like(mean.matrix.repeat(p.rows, 1)) if plus is None else mean + plus
             case _:
-                return p.like(self._mixed(self._ready(w, p.matrix), p.matrix, plus))
+                return p.like(self._mixed(p, w, plus))
 
     def gather(self, p: Params) -> Params:
         return p.like(self._together(p.matrix, range(self.transport.size)))
@@ -75,14 +80,22 @@ class Distributed:
         everything = self._together(p.matrix, (0,))
         return p.like(everything) if self.leads else None
 
-    def _mixed(self, ready: _Ready, matrix: Tensor, plus: Scaled | None) -> Tensor:
-        arrive = self._begin({k: (matrix, rows) for k, rows in ready.sends.items()}, ready.arriving, ready.leaving)
+    def _mixed(self, p: Params, w: MixingMatrix, plus: Scaled | None) -> Tensor:
+        if self._begun is None or self._begun[0] is not p or self._begun[1] is not w:
+            self.begin(p, w)
+        assert self._begun
+        (_, _, arrive), self._begun = self._begun, None
+        ready, matrix = self._ready(w, p.matrix), p.matrix
         mixed = ready.here(matrix, plus)
         for k, (touched, others) in ready.receives.items():
             mixed.index_add_(0, touched, others(arrive(k).to(matrix.device), None))
         arrive.sent()
         self.bytes_crossed += ready.bytes_a_mix
         return mixed
+
+    def _sent(self, ready: _Ready, matrix: Tensor) -> _Arriving:
+        """The exchange that W asks for, on its way."""
+        return self._begin({k: (matrix, rows) for k, rows in ready.sends.items()}, ready.arriving, ready.leaving)
 
     def _mean(self, matrix: Tensor) -> Tensor:
         """The mean over all n rows (1, d)."""

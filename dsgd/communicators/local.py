@@ -24,6 +24,9 @@ class Local:
         self.rows = tuple(range(n))
         self._kept: dict[tuple[Any, ...], tuple[MixingMatrix, Mix]] = {}
 
+    def begin(self, p: Params, w: MixingMatrix) -> None:
+        """Nothing: nothing is sent."""
+
     def mix(self, p: Params, w: MixingMatrix, plus: Scaled | None = None) -> Params:
         match w:
             case Identity():

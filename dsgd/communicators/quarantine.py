@@ -25,6 +25,9 @@ class Quarantine:
     def bytes_crossed(self) -> int:
         return self.inner.bytes_crossed
 
+    def begin(self, p: Params, w: MixingMatrix) -> None:
+        """Nothing: who is heard is known only when all rows have been looked at."""
+
     def mix(self, p: Params, w: MixingMatrix, plus: Scaled | None = None) -> Params:
         here, everywhere = self._finite(p)
         if isinstance(w, Identity) or everywhere.all():

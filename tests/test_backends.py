@@ -266,19 +266,19 @@ def undisturbed(run: Run, count: int) -> Result:
 
 @pytest.mark.parametrize("strike", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 def test_a_lost_place_is_noticed_and_the_run_ends_with_the_undisturbed_numbers(small: Make, strike: int) -> None:
-    run, seen = small(n=4, steps=1500, measure_every=100, snapshot_every=500), Seen()
-    fleet = Doomed(seen, strike, after=400)
+    run, seen = small(n=4, steps=600, measure_every=100, snapshot_every=200), Seen()
+    fleet = Doomed(seen, strike, after=220)
     began = time.monotonic()
-    result = supervise(fleet, Terms(2, device="cpu", timeout=3), run, (seen,), keeper=Keeping(100))
+    result = supervise(fleet, Terms(2, device="cpu", timeout=3), run, (seen,), keeper=Keeping(50))
     assert time.monotonic() - began < 60
     ((event, details),) = seen.events
     assert fleet.struck
     assert event == "place_lost"
-    assert details["step"] >= 300
+    assert details["step"] >= 200
     expected = undisturbed(run, 2)
     assert all(torch.equal(result.params[name], leaf) for name, leaf in expected.params.items())
     assert result.history == expected.history == seen.rows
-    assert [step for step, _ in seen.snapshots] == [0, 500, 1000, 1500]
+    assert [step for step, _ in seen.snapshots] == [0, 200, 400, 600]
 
 
 def test_too_many_losses_end_the_run_with_a_sentence(small: Make) -> None:

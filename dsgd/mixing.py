@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dsgd.compiled import compiled_loop
+from dsgd.matrices import new_matrix
 from dsgd.threads import over_parts
-from dsgd.trees import Scaled, new_matrix
+from dsgd.trees import Scaled
 
 if TYPE_CHECKING:
     from torch import Tensor

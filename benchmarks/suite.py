@@ -22,16 +22,17 @@ BRIEF = (
     Workload(batch_size=128),
     Workload("cnn"),
     Workload("resnet8"),
-    Workload(threads=2),
+    *(Workload(n=n, threads=2) for n in (16, 64)),
     Workload(batch_size=128, threads=2),
+    Workload("cnn", threads=2),
 )
 FULL = (
     *(Workload(n=n, batch_size=b) for n, b in product((16, 64, 256, 1024), (8, 32, 128)) if n * b <= 2**15),
     *(Workload(n=n, graph=graph) for n, graph in product((16, 64, 256), ("exponential", "complete"))),
     *(Workload(model, batch_size=b, threads=t) for model, b, t in product(("cnn", "resnet8"), (8, 32), (1, 2))),
     *(Workload("cnn", n=64), Workload("resnet8", n=64)),
-    *(Workload(n=n, threads=2) for n in (16, 64, 256)),
-    Workload(batch_size=128, threads=2),
+    *(Workload(n=n, threads=2) for n in (16, 64, 256, 1024)),
+    *(Workload(batch_size=b, threads=2) for b in (8, 128)),
 )
 ON_GPU = (
     *(Workload(n=n) for n in (16, 256, 1024)),

@@ -63,3 +63,17 @@ def test_the_contenders_do_the_same_work(tiny: Any) -> None:
     world = simulation.advance(simulation.start())
     found = torch.stack([torch.cat([leaf.detach().flatten() for leaf in module.parameters()]) for module in modules])
     torch.testing.assert_close(found, world.ensemble.params.matrix, rtol=1e-5, atol=1e-6)
+
+
+def test_the_ways_that_are_compared_do_the_same(suite: Any) -> None:
+    """On a small workload, each comparison's steps return the same numbers."""
+    ways, speed, workloads = (import_module(f"dsgd_benchmarks.{name}") for name in ("ways", "speed", "workloads"))
+    simulation = speed.simulation_of(workloads.Workload(n=4, batch_size=2))
+    for steps in (
+        ways._gradients(simulation, "vmapped", "stacked"),
+        ways._mixing(simulation, *ways.MIXING),
+        ways._rows(simulation),
+    ):
+        first, *others = (step() for step in steps.values())
+        for each in others:
+            torch.testing.assert_close(each, first)

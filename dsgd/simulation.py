@@ -13,6 +13,7 @@ from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
 from dsgd.communicators import Communicator, Quarantine, finite_rows
 from dsgd.data import DataSet, Sampler, sampler
 from dsgd.gradients import Estimate, Gradient
+from dsgd.matrices import new_matrix
 from dsgd.metrics import Snapshot, Split
 from dsgd.objectives import Network, Objective, Tilted, network
 from dsgd.perturbations import Cloud, Noise, cloud
@@ -114,7 +115,7 @@ class Simulation:
 
         leaves = [leaf.detach().reshape(-1) for leaf in self.network.module.parameters()]
         row = torch.cat(leaves)[None]
-        ensemble = self._state(row.repeat(len(self.communicator.rows), 1), self.run.gradient)
+        ensemble = self._state(new_matrix(len(self.communicator.rows), row).copy_(row), self.run.gradient)
         twins = {name: self._state(row.clone(), method) for name, method in self.twin_methods.items()}
         return World(0, ensemble, twins)
 

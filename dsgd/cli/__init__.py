@@ -171,7 +171,8 @@ def bench(
 ) -> None:
     """Time a step beside what others do.
 
-    The same workload in turns: ours, loops over modules, one centralised step, and the floor under them.
+    The same workload in turns: ours, loops over modules, one centralised step, and the floor under them; on one thread
+    and on two.
     """
     from dsgd.cli.benching import benchmarked
 

@@ -118,7 +118,7 @@ def load(path: Path, origin: Mapping[str, str], layout: Layout) -> Checkpoint:
         raise Refused(
             f"{path} has format {written}, and this dsgd {__version__} reads {FORMAT}; take the dsgd it is of"
         )
-    check_files(path, manifest)
+    check_files(path, manifest, (TENSORS, STATE))
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     _refuse_other(path, state, origin, layout)
     tensors = {_place(name): tensor for name, tensor in load_file(path / TENSORS).items()}

@@ -44,7 +44,7 @@ def check_memory(run: Run, backend: Backend) -> None:
     _blamed("model", lambda: found.append(needed(run)))
     there = available(backend.torch_device())
     if there is not None and found[0] > there:
-        needs, has = (f"{size / 1e9:.3g} GB" for size in (found[0], there))
+        needs, has = (f"{size / 1e9:,.1f} GB" for size in (found[0], there))
         smaller = "n or model" if run.dtype == "float32" else "n or model, or dtype=float32"
         raise ConfigError(f"the run needs about {needs} of memory and {has} are available; take a smaller {smaller}")
 

@@ -171,8 +171,8 @@ def signalled(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, signal.Signals]
 def assert_same_run(one: Path, other: Path) -> None:
     for name in ("ensemble.safetensors", "metrics.jsonl"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    snapshots = sorted(path.name for path in (one / "snapshots").iterdir())
-    assert snapshots == sorted(path.name for path in (other / "snapshots").iterdir())
+    snapshots = sorted(path.name for path in one.glob("snapshots/*"))
+    assert snapshots == sorted(path.name for path in other.glob("snapshots/*"))
     for name in snapshots:
         assert (one / "snapshots" / name).read_bytes() == (other / "snapshots" / name).read_bytes()
 
@@ -375,6 +375,24 @@ def test_a_run_whose_disk_is_full_stops_where_that_is_asked(
     assert dsgd_command("resume", "here")[0] == 0
     assert_same_run(Path("here"), Path("whole"))
     assert_same_run(Path("goes on"), Path("whole"))
+
+
+def test_a_run_whose_ensemble_finds_no_room_fails_and_resumes(
+    dsgd_command: Dsgd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    from dsgd import results
+
+    assert dsgd_command("run", *SMALL, "snapshot_every=0", "--out", "whole")[0] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(results, "write_leaves", full)
+        status, out, err = dsgd_command("run", *SMALL, "snapshot_every=0", "--out", "here", "--json")
+    assert (status, json.loads(out)["status"], json.loads(out)["steps"]) == (1, "failed", 40)
+    assert "No space left on device" in err.splitlines()[-1]
+    assert dsgd_command("resume", "here")[0] == 0
+    assert_same_run(Path("here"), Path("whole"))
 
 
 def test_in_another_thread_signals_are_left_alone() -> None:

@@ -70,11 +70,11 @@ def trained(
     try:
         with progress(run.steps, tally.steps) as meter:
             result = config.backend.train(run, (folder, tally, meter), world, keeper)
+        facts = tally.facts(run.n, result.seconds) | more
+        return folder.finish(result.params, **facts, data_sha256=result.data_sha256), None
     except (Exception, KeyboardInterrupt) as ended:
         error = ended if not isinstance(ended, Stopped) else wish.error() if wish.stated() else keeper.failure or ended
         return folder.fail(error, **tally.facts(run.n), **more, metrics=tally.row), error
-    facts = tally.facts(run.n, result.seconds) | more
-    return folder.finish(result.params, **facts, data_sha256=result.data_sha256), None
 
 
 def _tally(folder: RunFolder, checkpoint: Checkpoint | None) -> Tally:

@@ -63,6 +63,8 @@ def centralized(state: State, step: Step) -> State:
     return state.at(state.params + update)
 
 
+MIX_FIRST = ("consensus", "combine_then_adapt")  # what they mix is the state they start from, known before all else
+
 ALGORITHMS: dict[str, Algorithm] = {
     "consensus": consensus,
     "adapt_then_combine": adapt_then_combine,

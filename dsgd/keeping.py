@@ -43,12 +43,17 @@ class FolderKeeper:
     failure: Exception | None = None  # the first
     began: float = field(default_factory=time.perf_counter)
 
-    def due(self, step: int) -> bool:
-        every = self.keeping.checkpoint_every
-        return every > 0 and step % every == 0 and step < self.steps
+    @property
+    def every(self) -> int:
+        return self.keeping.checkpoint_every
 
     def keep(self, world: World) -> None:
-        """Writes a checkpoint, after the rows that were measured before it; what was kept stays where that fails."""
+        """Writes a checkpoint, after the rows that were measured before it; what was kept stays where that fails.
+
+        None at the end, which has a file of its own.
+        """
+        if world.step == self.steps:
+            return
         seconds = self.seconds + time.perf_counter() - self.began
         try:
             self.folder.flush()

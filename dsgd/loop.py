@@ -32,21 +32,22 @@ class Result:
 
 
 class Observer(Protocol):
-    """Told of the progress of a run; `step` counts the steps done."""
+    """Told of the progress of a run; `step` counts the steps done. An `event` is anything else worth a line."""
 
     def stepped(self, step: int) -> None: ...
     def measured(self, row: Values) -> None: ...
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None: ...
+    def event(self, event: str, **details: object) -> None: ...
 
 
 class Keeper(Protocol):
     """Keeps whole worlds from which a run can be continued, and may wish that it stops.
 
-    `due` depends on the step alone, so that all places agree on it; `keep` is called in the place that leads,
-    `stopping` in each.
+    `keep` is called after each `every` steps (0: only before a stop) in the place that leads, `stopping` in each.
     """
 
-    def due(self, step: int) -> bool: ...
+    @property
+    def every(self) -> int: ...
     def keep(self, world: World) -> None: ...
     def stopping(self) -> bool: ...
 
@@ -93,7 +94,7 @@ def keep(simulation: Simulation, world: World, keeper: Keeper) -> None:
     """Hands the keeper the whole world if that is due or it wishes to stop; then `Stopped`."""
     asked = simulation.holds_all or world.step % STEPS_BETWEEN_ASKING == 0
     stopping = asked and world.step < simulation.run.steps and simulation.anywhere(keeper.stopping())
-    if stopping or keeper.due(world.step):
+    if stopping or (keeper.every and world.step % keeper.every == 0):
         whole = simulation.whole(world)
         if simulation.communicator.leads:
             keeper.keep(whole)
@@ -128,6 +129,8 @@ def measured(simulation: Simulation, world: World) -> Values | None:
     row: Values = {"step": step, "lr": run.learning_rate.at(min(step, run.steps - 1), run.steps)}
     for metric in due:
         row |= metric(snapshot)
+    if run.not_finite == "quarantine":
+        row["quarantined"] = run.n - snapshot.params.rows
     return row | {"bytes_sent": world.bytes_sent}
 
 
@@ -137,10 +140,11 @@ def _due(metric: Metric, step: int, run: Run) -> bool:
 
 
 def check_finite(simulation: Simulation, world: World) -> None:
-    """FloatingPointError, everywhere the same, where a twin or any of the n replicas is not finite."""
+    """FloatingPointError, everywhere the same, where a twin or a replica is not finite; in quarantine, if all are."""
     for name, twin in world.twins.items():
         if not twin.params.matrix.isfinite().all():
             raise FloatingPointError(f"the twin {name} is not finite after {world.step} steps; lower learning_rate.lr")
     finite = simulation.finite(world)
-    if not all(finite):
+    enough = any if simulation.run.not_finite == "quarantine" else all
+    if not enough(finite):
         raise not_finite(range(simulation.run.n), finite, world.step)

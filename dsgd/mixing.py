@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dsgd.compiled import compiled_loop
+from dsgd.matrices import new_matrix
 from dsgd.threads import over_parts
-from dsgd.trees import Scaled, new_matrix
+from dsgd.trees import Scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,10 +109,11 @@ Mix = Callable[["Tensor", Scaled | None], "Tensor"]
 
 def operator(w: Neighbours, like: Tensor) -> Mix:
     """The function (matrix, plus) -> W matrix + plus for matrices like `like` (n, d), with what it needs made ready."""
-    return _operator(w, like, way_of(w.rows, w.n, like.shape[1], like.is_cuda))
+    return operator_by(w, like, way_of(w.rows, w.n, like.shape[1], like.is_cuda))
 
 
-def _operator(w: Neighbours, like: Tensor, way: Way) -> Mix:
+def operator_by(w: Neighbours, like: Tensor, way: Way) -> Mix:
+    """The same by a way of the caller's choice."""
     if way == "dense":
         dense = w.dense(like)
         return lambda matrix, plus: _by_product(dense, matrix, plus)
@@ -128,7 +130,7 @@ def operator_of_blocks(ws: Sequence[Neighbours], like: Tensor) -> Mix:
 
     n, d = ws[0].n, like.shape[1]
     if len(ws) * n * n * d > SMALL_PRODUCT and not like.is_cuda:
-        return _operator(block_diagonal(ws), like, way_of(len(ws) * n, len(ws) * n, d, cuda=False, dense=False))
+        return operator_by(block_diagonal(ws), like, way_of(len(ws) * n, len(ws) * n, d, cuda=False, dense=False))
     blocks = torch.stack([w.dense(like) for w in ws])
 
     def mix(matrix: Tensor, plus: Scaled | None) -> Tensor:

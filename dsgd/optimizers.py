@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dsgd import trees
+from dsgd.matrices import new_matrix
 from dsgd.state import Memory
 from dsgd.trees import Params, Scaled
 
@@ -50,17 +51,15 @@ class Sgd:
             raise ValueError("nesterov is true and momentum 0; set momentum above 0 or nesterov false")
 
     def init(self, p: Params) -> Memory:
-        return {"momentum": p.matrix.new_zeros(p.matrix.shape)} if self.momentum else {}
+        return {"momentum": new_matrix(p.rows, p.matrix).zero_()} if self.momentum else {}
 
     def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Scaled, Memory]:
-        g = grads.matrix
-        if self.weight_decay:
-            g = g.add(p.matrix, alpha=self.weight_decay)
+        g = grads + Scaled(p, self.weight_decay) if self.weight_decay else grads
         if not self.momentum:
-            return Scaled(p.like(g), -lr), memory
-        v = g.add(memory["momentum"], alpha=self.momentum)
-        direction = g.add(v, alpha=self.momentum) if self.nesterov else v
-        return Scaled(p.like(direction), -lr), {"momentum": v}
+            return Scaled(g, -lr), memory
+        v = g + Scaled(p.like(memory["momentum"]), self.momentum)
+        direction = g + Scaled(v, self.momentum) if self.nesterov else v
+        return Scaled(direction, -lr), {"momentum": v.matrix}
 
 
 @dataclass(frozen=True)

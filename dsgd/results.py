@@ -192,12 +192,20 @@ def git_commit() -> str | None:
     root = checkout()
     if root is None:
         return None
-    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    git = ["git", "--no-optional-locks", "-C", str(root)]  # `describe --dirty` would rewrite the user's index
+    head = _answered([*git, "rev-parse", "HEAD"])
+    changed = _answered([*git, "status", "--porcelain", "--untracked-files=no"])
+    if head is None or changed is None:
+        return None
+    return f"{head}-dirty" if changed else head
+
+
+def _answered(command: list[str]) -> str | None:
+    """What a command prints, None where it fails."""
     try:
-        answer = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=True)
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip() or None
 
 
 def checkout() -> Path | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import topologies
-from dsgd.algorithms import ALGORITHMS, Step, centralized
-from dsgd.communicators import Communicator
+from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
+from dsgd.communicators import Communicator, Quarantine, finite_rows
 from dsgd.data import DataSet, Sampler, sampler
 from dsgd.gradients import Estimate, Gradient
+from dsgd.matrices import new_matrix
 from dsgd.metrics import Snapshot, Split
 from dsgd.objectives import Network, Objective, Tilted, network
 from dsgd.perturbations import Cloud, Noise, cloud
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_STARTING = Lock()  # modules draw their weights from torch's one generator
 MOST_MATRICES = 1024  # kept of a schedule that cycles
 
 
@@ -77,7 +80,8 @@ class Simulation:
         import torch
 
         data, mini_batches = check(run)
-        self.run, self.communicator = run, communicator
+        quarantine = run.not_finite == "quarantine"
+        self.run, self.communicator = run, Quarantine(communicator) if quarantine else communicator
         self.dtype = getattr(torch, run.dtype)
         self.network = start_network(run, data, self.dtype, device)
         self.train, self.test = splits or (
@@ -111,7 +115,7 @@ class Simulation:
 
         leaves = [leaf.detach().reshape(-1) for leaf in self.network.module.parameters()]
         row = torch.cat(leaves)[None]
-        ensemble = self._state(row.repeat(len(self.communicator.rows), 1), self.run.gradient)
+        ensemble = self._state(new_matrix(len(self.communicator.rows), row).copy_(row), self.run.gradient)
         twins = {name: self._state(row.clone(), method) for name, method in self.twin_methods.items()}
         return World(0, ensemble, twins)
 
@@ -130,6 +134,8 @@ class Simulation:
         w = self.mixing_matrix(step)
         objective = self.objective(step)
         seen: list[Params] = []
+        if run.algorithm in MIX_FIRST:
+            self.communicator.begin(world.ensemble.params, w)
 
         def estimate(state: State) -> tuple[State, Params]:
             seen.append(state.params)
@@ -154,7 +160,7 @@ class Simulation:
         return self._matrices[step % period]
 
     def _check(self, loss: Tensor, step: int) -> None:
-        """Looks at the losses where that makes nobody wait, which on a GPU it would."""
+        """Looks at the losses, which cost nothing to look at but on a GPU; what they hide is seen when measured."""
         if self.run.not_finite == "stop" and not loss.is_cuda and not (finite := loss.isfinite()).all():
             raise not_finite(self.communicator.rows, finite.tolist(), step)
 
@@ -232,9 +238,11 @@ class Simulation:
         shards, params = self.feed.sampler.shards, self.communicator.collect(world.ensemble.params)
         if params is None:
             return None
+        if shards is not None and self.run.not_finite == "quarantine":
+            shards = tuple(s for s, row in zip(shards, params.matrix, strict=True) if row.isfinite().all())
         return Snapshot(
             world.step,
-            params,
+            self._judged(params),
             self.network,
             self.train,
             self.test,
@@ -243,6 +251,10 @@ class Simulation:
             {name: state.params for name, state in world.twins.items()},
             None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
         )
+
+    def _judged(self, p: Params) -> Params:
+        """The replicas of all n that count: those not in quarantine."""
+        return finite_rows(p) if self.run.not_finite == "quarantine" else p
 
     def updating(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
         """The optimizer's move at this time."""
@@ -261,7 +273,7 @@ class Simulation:
 
         @cache
         def of_replicas() -> Cloud:
-            return cloud(self.communicator.gather(replicas).matrix)
+            return cloud(self._judged(self.communicator.gather(replicas)).matrix)
 
         return Noise(step, self.rows, of_replicas)
 
@@ -275,7 +287,7 @@ def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.dev
     """The model with the start that `run.seed` fixes, drawn on the CPU so that it is the same on every device."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    with _STARTING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_key(run.seed, "start"))
         module = run.model.build(data.train.shape, data.classes)
     return network(module.to(device, dtype), data.criterion)

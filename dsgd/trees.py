@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dsgd.matrices import new_matrix
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-
-ALIGNMENT = 64  # bytes, a cache line
 
 
 @dataclass(frozen=True)
@@ -120,24 +119,6 @@ class Scaled:
 
     def __mul__(self, factor: float) -> Scaled:
         return Scaled(self.params, self.factor * factor)
-
-
-def new_matrix(rows: int, like: Tensor) -> Tensor:
-    """An uninitialised matrix (rows, d) of the dtype and on the device of `like` (..., d).
-
-    On the CPU the memory is NumPy's: huge pages, and of a size that fits where another such matrix was freed. Torch
-    asks for aligned blocks, for which glibc leaves such holes unused: a run then holds a fourth ensemble.
-    """
-    import numpy as np
-    import torch
-
-    d = like.shape[-1]
-    if like.is_cuda:
-        return like.new_empty(rows, d)
-    itemsize = like.element_size()
-    raw = np.empty(rows * d * itemsize + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return torch.from_numpy(raw[start : start + rows * d * itemsize]).view(like.dtype).view(rows, d)
 
 
 def stack(leaves: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Params:

@@ -354,13 +354,15 @@ def test_a_full_disk_stops_a_run_or_not_by_policy(small: Make, tmp_path: Path) -
         trained_on_a_full_disk(small(), tmp_path)
 
 
-def test_checkpoints_are_due_by_the_step_alone_and_not_at_the_end(tmp_path: Path) -> None:
-    def due(every: int) -> list[int]:
-        keeper = FolderKeeper(RunFolder(tmp_path), Keeping(every), 20, {}, lambda: False, print)
-        return [step for step in range(1, 21) if keeper.due(step)]
-
-    assert due(5) == [5, 10, 15]
-    assert due(0) == due(20) == due(200) == []
+@pytest.mark.parametrize(("every", "expected"), [(5, [5, 10, 15]), (0, []), (20, []), (200, [])])
+def test_checkpoints_come_every_so_many_steps_but_not_at_the_end(
+    small: Make, tmp_path: Path, every: int, expected: list[int]
+) -> None:
+    run = small()
+    folder = RunFolder.create(tmp_path / "run", run.describe(), device="cpu")
+    keeper = FolderKeeper(folder, Keeping(every), run.steps, origin(run), lambda: False, print)
+    simulate(Simulation(run, Local(4), CPU), (folder,), keeper=keeper)
+    assert [checkpoints.step_of(path) for path in generations(folder.path)] == expected
 
 
 def test_a_checkpoint_holds_no_pickle_and_copies_nothing_it_need_not(small: Make, tmp_path: Path) -> None:

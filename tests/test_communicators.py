@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 import torch
 
 from dsgd.algorithms import ALGORITHMS
-from dsgd.communicators import Local
+from dsgd.communicators import Distributed, Local, MessageError, PeerLost
 from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
@@ -22,62 +20,26 @@ from dsgd.optimizers import Sgd
 from dsgd.run import Run
 from dsgd.simulation import Simulation
 from dsgd.trees import Layout, Params, Scaled
+from tests.post import Office, everywhere
 from topologies import Dense, Identity, Mean, MixingMatrix, Permutation, Sparse, Static, Topology
 
 Make = Callable[..., Run]
+Blocks = tuple[tuple[int, ...], ...]
 CPU = torch.device("cpu")
-PARTS = ((0, 3), (1, 2, 4))
+BLOCKS = {"two": ((0, 3), (1, 2, 4)), "three": ((0,), (2, 3), (1, 4)), "five": ((0,), (1,), (2,), (3,), (4,))}
 
 
-class Board:
-    """Where the parts show their rows to each other, in rounds."""
-
-    def __init__(self, parts: tuple[tuple[int, ...], ...]) -> None:
-        self.barrier = threading.Barrier(len(parts), timeout=20)
-        self.n = sum(map(len, parts))
-        self.shown: dict[int, torch.Tensor] = {}
-
-    def all(self, rows: tuple[int, ...], matrix: torch.Tensor) -> torch.Tensor:
-        self.shown |= dict(zip(rows, matrix, strict=True))
-        self.barrier.wait()
-        everything = torch.stack([self.shown[j] for j in range(self.n)])
-        self.barrier.wait()
-        return everything
-
-
-class Part:
-    """A communicator that holds some of the rows and sees the others on a board."""
-
-    def __init__(self, rows: tuple[int, ...], board: Board) -> None:
-        self.n, self.rows, self.board = board.n, rows, board
-        self.leads, self.bytes_crossed = 0 in rows, 0
-
-    def mix(self, p: Params, w: MixingMatrix, plus: Scaled | None = None) -> Params:
-        mixed = torch.from_numpy(w.toarray()[list(self.rows)]).to(p.matrix) @ self.gather(p).matrix
-        return p.like(mixed) if plus is None else p.like(mixed) + plus
-
-    def gather(self, p: Params) -> Params:
-        return p.like(self.board.all(self.rows, p.matrix))
-
-    def collect(self, p: Params) -> Params | None:
-        everything = self.gather(p)
-        return everything if self.leads else None
-
-
-def in_parts(run: Run) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-    """The run with its five replicas held in two places, each in a thread."""
-    board = Board(PARTS)
-    simulations = [Simulation(run, Part(rows, board), CPU) for rows in PARTS]
-    with ThreadPoolExecutor(len(PARTS)) as pool:
-        first, second = pool.map(simulate, simulations)
-    assert second.history == []
-    assert second.params == {}
+def in_parts(run: Run, blocks: Blocks) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """The run with its five replicas held in several places, each in a thread."""
+    first, *others = everywhere(blocks, lambda place: simulate(Simulation(run, place, CPU)))
+    assert all(other.history == [] and other.params == {} for other in others)
     return first.params, first.history
 
 
+@pytest.mark.parametrize("blocks", BLOCKS.values(), ids=BLOCKS)
 @pytest.mark.parametrize("name", GRADIENTS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_held_in_parts_the_numbers_are_the_same(small: Make, algorithm: str, name: str) -> None:
+def test_held_in_parts_the_numbers_are_the_same(small: Make, algorithm: str, name: str, blocks: Blocks) -> None:
     """Also those of the twins, which average over all replicas and not only over those beside which they are held."""
     run = small(
         n=5,
@@ -90,7 +52,7 @@ def test_held_in_parts_the_numbers_are_the_same(small: Make, algorithm: str, nam
         steps=5,
         measure_every=1,
     )
-    params, history = in_parts(run)
+    params, history = in_parts(run, blocks)
     whole = simulate(Simulation(run, Local(5), CPU))
     for leaf, expected in whole.params.items():
         torch.testing.assert_close(params[leaf], expected, rtol=1e-10, atol=1e-12)
@@ -136,3 +98,71 @@ def test_the_matrices_in_torchs_form_are_kept_but_not_for_ever() -> None:
     for _ in range(2 * KEPT):
         local.mix(p, Sparse(Topology("path", 4).matrix().sparse().copy()))
     assert len(local._kept) == KEPT
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("blocks", BLOCKS.values(), ids=BLOCKS)
+def test_mixed_in_parts_the_rows_are_those_of_one_place(blocks: Blocks, kind: str, added: bool) -> None:
+    layout, w = Layout(("w",), ((7,),)), KINDS[kind]
+    p, u = (Params(torch.randn(5, 7, dtype=torch.float64), layout) for _ in range(2))
+    expected = Local(5).mix(p, w, Scaled(u, -0.5) if added else None).matrix
+
+    def mixed(place: Distributed) -> torch.Tensor:
+        mine, plus = (each.like(each.matrix[list(place.rows)]) for each in (p, u))
+        return place.mix(mine, w, Scaled(plus, -0.5) if added else None).matrix
+
+    for block, rows in zip(blocks, everywhere(blocks, mixed), strict=True):
+        torch.testing.assert_close(rows, expected[list(block)], rtol=1e-13, atol=1e-13)
+
+
+def test_only_the_rows_that_w_asks_for_cross_and_each_once() -> None:
+    """On the ring of 16 in two halves each half needs two rows of the other's."""
+    ring, blocks = Topology("ring", 16).matrix(), (tuple(range(8)), tuple(range(8, 16)))
+    p = Params(torch.randn(8, 11), Layout(("w",), ((11,),)))
+
+    def crossed(place: Distributed) -> int:
+        for _ in range(3):
+            place.mix(p, ring)
+        place.gather(p)
+        return place.bytes_crossed
+
+    assert everywhere(blocks, crossed) == [3 * 2 * 11 * 4] * 2
+
+
+FAULTS = {"delay": {"delay": 0.2}, "double": {"double": 0.5}, "both": {"delay": 0.2, "double": 0.3}}
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_late_and_doubled_messages_change_nothing(small: Make, faults: dict[str, float], seed: int) -> None:
+    run, office = small(n=5), Office(3, faults=faults, seed=seed)
+    undisturbed, _ = in_parts(run, BLOCKS["three"])
+    first, *_ = everywhere(BLOCKS["three"], lambda place: simulate(Simulation(run, place, CPU)), office)
+    assert office.happened
+    assert all(torch.equal(first.params[name], leaf) for name, leaf in undisturbed.items())
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [("drop", PeerLost, "did not answer within"), ("spoil", MessageError, "due was exchange")],
+)
+def test_a_lost_message_is_missed_and_a_spoilt_header_seen(
+    small: Make, fault: str, error: type[Exception], said: str
+) -> None:
+    office = Office(3, timeout=0.5, faults={fault: 0.05}, seed=1)
+    with pytest.raises(error, match=said):
+        everywhere(BLOCKS["three"], lambda place: simulate(Simulation(small(n=5), place, CPU)), office)
+
+
+def test_places_that_are_not_in_step_are_told_apart() -> None:
+    """One that gathers while the other mixes is refused by the header, not mixed in."""
+    p, ring = Params(torch.randn(2, 6), Layout(("w",), ((6,),))), Topology("ring", 4).matrix()
+
+    def out_of_step(place: Distributed) -> None:
+        if place.leads:
+            place.gather(p)
+        place.mix(p, ring)
+
+    with pytest.raises((MessageError, PeerLost)):
+        everywhere(((0, 1), (2, 3)), out_of_step, Office(2, timeout=0.5))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 
 from dsgd.kernels import KERNELS, way_of
+from dsgd.kernels.captured import KEPT, Captured, Compute, launch_bound
 from dsgd.kernels.stacked import Stacked, chain_of
 from dsgd.models import MODELS, Cnn, Linear, Mlp, Model, Quadratic, ResNet8, TwoLayer
 from dsgd.objectives import Batch, network
@@ -48,6 +50,13 @@ def test_the_rule_takes_the_way_meant_for_the_model(name: str) -> None:
     assert {type(model) for model, _ in CHOSEN.values()} | {MODELS["resnet18"]} == set(MODELS.values())
 
 
+def test_on_a_gpu_chains_are_captured_and_what_vmap_runs_is_not() -> None:
+    """By the same rule for every device that is not the CPU, as is the one on which tensors have no numbers."""
+    assert way_of(Mlp((7,)).build(SHAPE, CLASSES).to("meta"), "cross_entropy") == "captured"
+    for model in (Cnn((4,)), TwoLayer(9, train_head=False)):
+        assert way_of(model.build(SHAPE, CLASSES).to("meta"), "cross_entropy") == "vmapped"
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
@@ -69,7 +78,7 @@ def test_each_way_gives_what_vmap_gives(name: str, shared: bool, weighted: bool,
     assert torch.equal(p.matrix, before)
 
 
-@pytest.mark.parametrize("way", KERNELS)
+@pytest.mark.parametrize("way", sorted(KERNELS.keys() - {"captured"}))
 def test_a_rows_numbers_do_not_depend_on_the_other_rows(way: str) -> None:
     """To the last bit, so that replicas can be held in any blocks."""
     batch, p = made(Cnn((4,)) if way == "in_turn" else Mlp((7,)))
@@ -140,3 +149,106 @@ def test_an_unknown_layer_is_no_chain() -> None:
     assert chain_of(module) is None
     with pytest.raises(ValueError, match="no chain of linear layers"):
         Stacked(network(module, "cross_entropy"))
+
+
+Recordings = list[Compute]
+
+
+def again(recordings: Recordings) -> Callable[[Compute], Compute]:
+    """Records without a GPU: the computation is run anew into the tensors of its first run."""
+
+    def record(compute: Compute) -> Compute:
+        recordings.append(compute)
+        first = compute()
+
+        def replay() -> tuple[torch.Tensor, torch.Tensor]:
+            for place, tensor in zip(first, compute(), strict=True):
+                place.copy_(tensor)
+            return first
+
+        return replay
+
+    return record
+
+
+def captured(batch: Batch) -> tuple[Captured, Recordings]:
+    recordings: Recordings = []
+    return Captured(KERNELS[batch.network.way](batch.network), again(recordings)), recordings
+
+
+Call = tuple[Params, torch.Tensor, torch.Tensor, bool, torch.Tensor | None]
+
+
+def call(model: Model, *, shared: bool = False, weighted: bool = False, rows: int = ROWS) -> tuple[Batch, Call]:
+    """Other numbers at each call."""
+    batch, p = made(model, shared=shared)
+    x, y = (batch.x, batch.y) if shared else (batch.x[:rows], batch.y[:rows])
+    weights = torch.randn(rows, B, dtype=torch.float64) if weighted else None
+    return batch, (p.like(p.matrix[:rows]), x, y, shared, weights)
+
+
+@pytest.mark.parametrize("model", [Mlp((7, 5), "gelu"), Cnn((4,))], ids=["mlp", "cnn"])
+def test_what_is_captured_gives_the_same_numbers_over_many_steps_of_many_shapes(model: Model) -> None:
+    """To the last bit; each shape is recorded once."""
+    batch, _ = call(model)
+    kernels, recordings = captured(batch)
+    shapes = [
+        {"shared": shared, "weighted": weighted, "rows": rows}
+        for shared in (False, True)
+        for weighted in (False, True)
+        for rows in (2, ROWS)
+    ]
+    for _ in range(3):
+        for shape in shapes:
+            given = call(model, **shape)[1]
+            for found, expected in zip(kernels.loss_and_grad(*given), kernels.inner.loss_and_grad(*given), strict=True):
+                assert torch.equal(found, expected)
+            assert torch.equal(kernels.logits(*given[:2], given[3]), kernels.inner.logits(*given[:2], given[3]))
+    assert len(recordings) == len(shapes)
+
+
+def test_what_was_captured_is_left_alone_by_the_next_call() -> None:
+    """A gradient may be held, and changed by its owner, while the next is computed; so may the inputs."""
+    batch, first = call(Mlp((7,)))
+    kernels, _ = captured(batch)
+    second = call(Mlp((7,)))[1]
+    found = kernels.loss_and_grad(*first)
+    kept = [tensor.clone() for tensor in found]
+    given = first[0].matrix.clone()
+    kernels.loss_and_grad(*second)
+    assert all(torch.equal(a, b) for a, b in zip(found, kept, strict=True))
+    assert torch.equal(first[0].matrix, given)
+    found[1].zero_()
+    assert torch.equal(kernels.loss_and_grad(*first)[1], kept[1])
+
+
+def test_inputs_that_share_memory_among_rows_are_captured_too() -> None:
+    batch, (p, x, y, _, _) = call(Mlp((7,)))
+    kernels, recordings = captured(batch)
+    same = p.like(p.matrix[:1].expand(ROWS, -1)), x[:1].expand_as(x), y[:1].expand_as(y), False, None
+    for _ in range(2):
+        torch.testing.assert_close(kernels.loss_and_grad(*same), kernels.inner.loss_and_grad(*same))
+    assert len(recordings) == 1
+
+
+def test_shapes_beyond_those_kept_are_computed_uncaptured() -> None:
+    batch, _ = call(Mlp((7,)))
+    kernels, recordings = captured(batch)
+    for _ in range(2):
+        for examples in range(1, KEPT + 3):
+            p, x, y = call(Mlp((7,)), shared=True)[1][:3]
+            given = p, x.repeat(4, 1, 1, 1)[:examples], y.repeat(4)[:examples], True, None
+            assert torch.equal(kernels.loss_and_grad(*given)[1], kernels.inner.loss_and_grad(*given)[1])
+    assert len(recordings) == KEPT
+
+
+def test_what_is_large_is_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For there the launches hide behind the arithmetic."""
+    assert launch_bound(rows=16, d=159_010, examples=32)
+    assert not launch_bound(rows=16, d=159_010, examples=1024)
+    assert not launch_bound(rows=64, d=159_010, examples=1)
+    monkeypatch.setattr("dsgd.kernels.captured.MOST_NUMBERS", 10)
+    batch, given = call(Mlp((7,)))
+    kernels, recordings = captured(batch)
+    assert torch.equal(kernels.loss_and_grad(*given)[1], kernels.inner.loss_and_grad(*given)[1])
+    assert not recordings

@@ -111,6 +111,9 @@ def test_each_runs_observers_see_what_it_measures(small: Make) -> None:
         def snapshotted(self, step: int, params: Any) -> None:
             self.snapshots.append((step, params["1.weight"].shape))
 
+        def event(self, event: str, **details: object) -> None:
+            raise AssertionError(event)
+
     seen = [Seen(), Seen()]
     results = CPU.train_pack([small(seed=seed, snapshot_every=10) for seed in range(2)], [(one,) for one in seen])
     for one, result in zip(seen, results, strict=True):

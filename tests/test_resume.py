@@ -71,6 +71,7 @@ class Reached:
 
     def measured(self, row: Any) -> None: ...
     def snapshotted(self, step: int, params: Any) -> None: ...
+    def event(self, event: str, **details: object) -> None: ...
     def __call__(self) -> bool:
         return self.done
 
@@ -591,3 +592,22 @@ def test_too_little_memory_is_said_in_a_sentence(tmp_path: Path, when: str, stat
     assert (tmp_path / "run").exists() == (when == "run time")
     if when == "run time":
         assert read_summary(tmp_path / "run")["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_run_in_several_processes_goes_on_there_to_the_same_bits_and_here_to_the_same_numbers(tmp_path: Path) -> None:
+    """Plain SGD with a small step: AdamW would make another order of sums another run within a thousand steps."""
+    calm = [*LONG, "optimizer=sgd", "learning_rate.lr=0.01", "dtype=float64", "twins=[]"]
+    two = ["backend=processes", "backend.actors=2"]
+    assert cli.main(["run", *calm, *two, "--out", str(tmp_path / "whole")]) == 0
+    folder = tmp_path / "run"
+    process = begun(folder, "run", *calm, *two, "--out", str(folder))
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    shutil.copytree(folder, tmp_path / "here")
+    assert cli.main(["resume", str(folder), "--strict"]) == 0
+    assert_same_run(folder, tmp_path / "whole")
+    assert cli.main(["resume", str(tmp_path / "here"), "--strict", "backend=local"]) == 0
+    assert read_history(tmp_path / "here")[-1] == pytest.approx(read_history(folder)[-1], rel=1e-9)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from topologies.matrices import MixingMatrix as MixingMatrix
     from topologies.matrices import Permutation as Permutation
     from topologies.matrices import Sparse as Sparse
+    from topologies.matrices import isolated as isolated
+    from topologies.partition import blocks as blocks
+    from topologies.partition import crossings as crossings
     from topologies.schedules import SCHEDULES as SCHEDULES
     from topologies.schedules import OnePeerExponential as OnePeerExponential
     from topologies.schedules import Periodic as Periodic
@@ -48,7 +51,8 @@ _MODULES = {
     "arguments": ("KnobError",),
     "files": ("graph_from_file", "matrix_from_file"),
     "graphs": ("GRAPHS", "build_graph", "knobs_of"),
-    "matrices": ("Dense", "Identity", "Mean", "MixingMatrix", "Permutation", "Sparse"),
+    "matrices": ("Dense", "Identity", "Mean", "MixingMatrix", "Permutation", "Sparse", "isolated"),
+    "partition": ("blocks", "crossings"),
     "schedules": ("SCHEDULES", "OnePeerExponential", "Periodic", "Permuted", "RandomMatching", "Schedule", "Static"),
     "spectral": (
         "effective_neighbours",

@@ -6,12 +6,13 @@ W[i, j] is the weight replica i gives to replica j's model: w_i <- sum_j W[i, j]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import csr_array, diags_array, eye_array
 
 if TYPE_CHECKING:
     from scipy.sparse import coo_array, csc_array
@@ -157,3 +158,15 @@ def as_csr(W: AnyMatrix) -> csr_array:
         return W.sparse()
     array: Any = W  # the overloads of csr_array do not cover the union
     return csr_array(array, dtype=np.float64)
+
+
+def isolated(w: MixingMatrix, nodes: Sequence[int]) -> Sparse:
+    """W with the given nodes left alone: whoever heard one of them hears itself instead, and they hear only themselves.
+
+    Rows still sum to one, and a symmetric W stays symmetric, so that the others' mean is kept.
+    """
+    keep = np.ones(w.n)
+    keep[list(nodes)] = 0
+    among_others = diags_array(keep) @ w.sparse() @ diags_array(keep)
+    rest = 1 - np.asarray(among_others.sum(axis=1)).ravel()
+    return Sparse(csr_array(among_others + diags_array(rest)))

@@ -25,7 +25,7 @@ def check_mixing_matrix(W: AnyMatrix, graph: nx.Graph[int] | None = None, *, all
     Given a graph, W must also keep to its edges. Negative entries are allowed: the fastest weights have them.
     With `allow_disconnected` the last condition, slem < 1, is dropped; where slem is not found, connected is enough.
     """
-    csr = _square(W)
+    csr = square(W)
     _check_finite(csr)
     _check_sums(csr, "row", axis=1)
     _check_sums(csr, "column", axis=0)
@@ -35,7 +35,8 @@ def check_mixing_matrix(W: AnyMatrix, graph: nx.Graph[int] | None = None, *, all
         _check_mixes(csr)
 
 
-def _square(W: AnyMatrix) -> csr_array:
+def square(W: AnyMatrix) -> csr_array:
+    """W as CSR; a ValueError unless it is square, at least 1 x 1, and holds real numbers."""
     if len(W.shape) != 2 or W.shape[0] != W.shape[1] or W.shape[0] == 0:
         raise ValueError(f"a mixing matrix must be square, (n, n) for n replicas, not of shape {tuple(W.shape)}")
     if not isinstance(W, MixingMatrix) and W.dtype.kind not in "biuf":

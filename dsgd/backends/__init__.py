@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from dsgd.backends.local import LocalBackend
+from dsgd.backends.processes import ProcessesBackend
+from dsgd.backends.ray_actors import RayBackend
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.run import Run
 from dsgd.simulation import World
@@ -26,7 +28,7 @@ class Backend(Protocol):
     ) -> Result: ...
 
 
-BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend}
+BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "processes": ProcessesBackend, "ray": RayBackend}
 
 
 def train(run: Run, *, device: str = "auto", observers: Iterable[Observer] = ()) -> Result:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from dsgd.backends.devices import check_device, torch_device
 from dsgd.communicators import Local
 from dsgd.loop import Keeper, Observer, Result, simulate
 from dsgd.packs import Pack, packs, simulate_pack
@@ -19,7 +20,6 @@ from dsgd.threads import side_by_side
 if TYPE_CHECKING:
     import torch
 
-DEVICES = ("auto", "cpu", "cuda")
 SMALL_STEP = 10**8  # multiplications; below, threads wait for each other longer than they compute
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
@@ -31,8 +31,7 @@ class LocalBackend:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise ValueError(f"device is {self.device}; allowed are {', '.join(DEVICES)}")
+        check_device(self.device)
 
     def train(
         self,
@@ -62,12 +61,7 @@ class LocalBackend:
 
     def torch_device(self) -> torch.device:
         """The device; ValueError where cuda is asked for and there is none."""
-        import torch
-
-        available = torch.cuda.is_available()
-        if self.device == "cuda" and not available:
-            raise ValueError("device is cuda, but torch sees no GPU here; take auto or cpu")
-        return torch.device("cuda" if available and self.device != "cpu" else "cpu")
+        return torch_device(self.device)
 
 
 def threads_for(multiplications: int) -> int:

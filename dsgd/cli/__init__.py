@@ -194,7 +194,8 @@ def bench(
 ) -> None:
     """Time a step beside what others do.
 
-    The same workload in turns: ours, loops over modules, one centralised step, and the floor under them.
+    The same workload in turns: ours, loops over modules, one centralised step, and the floor under them; on one thread
+    and on two.
     """
     from dsgd.cli.benching import benchmarked
 
@@ -253,7 +254,7 @@ def _told(error: BaseException) -> tuple[int, Sequence[str]]:
     said = " ".join(str(error).split()) or "no message"
     if ran_out(error):
         return 1, [f"failed: likely out of memory ({said}); take a smaller topology.n, model or batch_size"]
-    if isinstance(error, FloatingPointError) or type(error).__name__ in ("StudyError", "NotKept"):
+    if isinstance(error, FloatingPointError) or type(error).__name__ in ("StudyError", "BackendError", "NotKept"):
         return 1, [f"failed: {said}"]
     return 1, [f"{type(error).__name__}: {said} (DSGD_DEBUG=1 shows the traceback)"]
 

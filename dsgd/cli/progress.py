@@ -46,6 +46,11 @@ class Meter:
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
         """Nothing: a snapshot is no progress."""
 
+    def event(self, event: str, **details: object) -> None:
+        """What is said in a sentence is said here too."""
+        if sentence := details.get("sentence"):
+            print(sentence, file=sys.stderr, flush=True)
+
     def _show(self, step: int) -> None:
         self.show(step, (step - self.before) / max(self.clock() - self.began, 1e-9), self.values)
 

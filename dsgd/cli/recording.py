@@ -47,6 +47,9 @@ class Tally:
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
         """Nothing: a snapshot changes no count."""
 
+    def event(self, event: str, **details: object) -> None:
+        """Nothing: nor does an event."""
+
     def facts(self, n: int, seconds: float | None = None) -> dict[str, Any]:
         """Steps, seconds and replica-steps a second, as the summary says them; `seconds` are this sitting's."""
         total = self.before + (time.perf_counter() - self.began if seconds is None else seconds)

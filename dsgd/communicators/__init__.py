@@ -1,6 +1,10 @@
 """Mixing over the replica axis, wherever the replicas live."""
 
 from dsgd.communicators.communicator import Communicator
+from dsgd.communicators.distributed import Distributed, PeerLost, Transport
 from dsgd.communicators.local import KEPT, Local
+from dsgd.communicators.messages import MessageError
+from dsgd.communicators.quarantine import Quarantine, finite_rows
 
-__all__ = ["KEPT", "Communicator", "Local"]
+__all__ = ["KEPT", "Communicator", "Distributed", "Local", "MessageError", "PeerLost", "Quarantine", "Transport"]
+__all__ += ["finite_rows"]

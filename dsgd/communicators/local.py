@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dsgd.matrices import new_matrix
 from dsgd.mixing import Mix, neighbours, operator
 from dsgd.trees import Params, Scaled
 from topologies import Dense, Identity, Mean, MixingMatrix, Permutation, Sparse
@@ -24,13 +25,16 @@ class Local:
         self.rows = tuple(range(n))
         self._kept: dict[tuple[Any, ...], tuple[MixingMatrix, Mix]] = {}
 
+    def begin(self, p: Params, w: MixingMatrix) -> None:
+        """Nothing: nothing is sent."""
+
     def mix(self, p: Params, w: MixingMatrix, plus: Scaled | None = None) -> Params:
         match w:
             case Identity():
                 return p if plus is None else p + plus
             case Mean():
                 mean = p.matrix.mean(dim=0, keepdim=True)
-                return p.like(mean.repeat(self.n, 1)) if plus is None else p.like(mean) + plus
+                return p.like(new_matrix(self.n, mean).copy_(mean)) if plus is None else p.like(mean) + plus
             case Dense():
                 mixed = p.like(_dense(w, p.matrix) @ p.matrix)
                 return mixed if plus is None else mixed + plus

@@ -1,13 +1,16 @@
 """How a network's losses and gradients are computed for a stack of parameters: one way a file, one rule to choose.
 
-`vmapped` is the general way and the oracle; `stacked` runs chains of linear layers as batched products; `in_turn` takes
-the rows one after another, which for convolutions on a CPU is the quickest, for each row's activations fit the cache.
+`vmapped` is the general way and the oracle; `stacked` runs chains of linear layers as batched products, `captured` the
+same as CUDA graphs; `in_turn` takes the rows one after another, which for convolutions on a CPU is the quickest, for
+each row's activations fit the cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dsgd.kernels.captured import Captured, cuda_graph
 from dsgd.kernels.in_turn import InTurn
 from dsgd.kernels.kernel import Kernels, Network
 from dsgd.kernels.stacked import Stacked, chain_of
@@ -17,7 +20,12 @@ from dsgd.trees import Layout
 if TYPE_CHECKING:
     from torch import nn
 
-KERNELS: dict[str, type[Kernels]] = {"vmapped": Vmapped, "stacked": Stacked, "in_turn": InTurn}
+KERNELS: dict[str, Callable[[Network], Kernels]] = {
+    "vmapped": Vmapped,
+    "stacked": Stacked,
+    "captured": lambda network: Captured(Stacked(network), cuda_graph),
+    "in_turn": InTurn,
+}
 
 
 def network(module: nn.Module, criterion: str) -> Network:
@@ -28,12 +36,15 @@ def network(module: nn.Module, criterion: str) -> Network:
 
 
 def way_of(module: nn.Module, criterion: str) -> str:
-    """The kernels for a module: by a fixed rule and never by a timing, so that the numbers stay the same."""
+    """The kernels for a module: by a fixed rule and never by a timing, so that the numbers stay the same.
+
+    Vmapped kernels are not captured: what torch.func does meanwhile, such as copies from the host, is not ours to know.
+    """
     from torch import nn
 
-    if criterion == "cross_entropy" and chain_of(module):
-        return "stacked"
     on_cpu = all(leaf.device.type == "cpu" for leaf in module.parameters())
+    if criterion == "cross_entropy" and chain_of(module):
+        return "stacked" if on_cpu else "captured"
     convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
     return "in_turn" if on_cpu and convolves else "vmapped"
 

@@ -58,7 +58,6 @@ class Kernels(Protocol):
     `weights` (rows, B), and its gradient (rows, d), a new tensor. Each row's numbers do not depend on the others.
     """
 
-    def __init__(self, network: Network) -> None: ...
     def logits(self, p: Params, x: Tensor, shared: bool) -> Tensor: ...
     def loss_and_grad(
         self, p: Params, x: Tensor, y: Tensor, shared: bool, weights: Tensor | None

@@ -11,8 +11,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from dsgd.kernels.kernel import Network
+from dsgd.matrices import new_matrix
 from dsgd.threads import over_parts
-from dsgd.trees import Params, new_matrix
+from dsgd.trees import Params
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -1,0 +1,156 @@
+"""Replicas in several processes of this machine: the rank code of a cluster, without one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dsgd.backends.devices import check_device, torch_device
+from dsgd.backends.rank import Rank
+from dsgd.backends.supervision import Place, PlaceLost, Terms, supervise
+from dsgd.loop import Keeper, Observer, Result
+from dsgd.run import Run
+from dsgd.simulation import World, check
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    import torch
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class ProcessesBackend:
+    """`actors` processes share the replicas out (0: one a core), each with its share of the cores and, if any, a GPU.
+
+    A process silent for `timeout` seconds is lost; the run goes on from the world kept last, at most `restarts` times.
+    """
+
+    actors: int = 0
+    device: str = "auto"
+    timeout: float = 30.0
+    restarts: int = 3
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        check_terms(self.actors, self.timeout, self.restarts)
+
+    def train(
+        self,
+        run: Run,
+        observers: Iterable[Observer] = (),
+        world: World | None = None,
+        keeper: Keeper | None = None,
+    ) -> Result:
+        check_count(self.actors, run.n)
+        check(run)
+        gpus, cores = self.torch_device().type == "cuda", os.cpu_count() or 1
+        count = self.actors or min(run.n, cores)
+        terms = Terms(
+            count,
+            device=self.device,
+            carrier="nccl" if gpus and count <= _gpus() else "gloo",
+            threads=max(1, cores // count),
+            timeout=self.timeout,
+            restarts=self.restarts,
+        )
+        return supervise(self, terms, run, observers, world, keeper)
+
+    def places(self, count: int) -> list[Place]:
+        """So many new processes."""
+        return [ChildPlace() for _ in range(count)]
+
+    def torch_device(self) -> torch.device:
+        """The device; ValueError where cuda is asked for and there is none."""
+        return torch_device(self.device)
+
+
+class ChildPlace:
+    """A `Rank` in a process of its own, asked over a pipe; it ends with this one."""
+
+    host = LOOPBACK
+
+    def __init__(self) -> None:
+        from torch.multiprocessing import get_context
+
+        spawn = get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=answer, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, method: str, *arguments: Any) -> Callable[[float], Any]:
+        try:
+            self._pipe.send_bytes(pickle.dumps((method, arguments)))
+        except OSError as error:
+            raise PlaceLost(self._gone()) from error
+        return self._answered
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self._pipe.close()
+
+    def _answered(self, seconds: float) -> Any:
+        try:
+            if not self._pipe.poll(seconds):
+                raise PlaceLost(f"process {self.process.pid} did not answer within {seconds:g} s")
+            answer = pickle.loads(self._pipe.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise PlaceLost(self._gone()) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _gone(self) -> str:
+        self.process.join(1)
+        return f"process {self.process.pid} is gone (exit status {self.process.exitcode})"
+
+
+def answer(pipe: Connection) -> None:
+    """Answers calls of a rank's methods until the pipe is closed, then ends the process, training or not.
+
+    An interrupt from the keyboard is the owner's business.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    rank = Rank()
+    while True:
+        try:
+            method, arguments = pickle.loads(pipe.recv_bytes())
+        except (EOFError, OSError):
+            os._exit(0)
+        try:
+            found = getattr(rank, method)(*arguments)
+        except Exception as error:
+            found = RuntimeError(f"{type(error).__name__}: {error}")
+        try:
+            pipe.send_bytes(pickle.dumps(found))
+        except OSError:
+            os._exit(0)
+
+
+def check_terms(actors: int, timeout: float, restarts: int) -> None:
+    """ValueError for what no run could be shared out by."""
+    if actors < 0:
+        raise ValueError(f"actors is {actors}; it must be at least 0 (0: as many as there is room for)")
+    if not timeout > 0:
+        raise ValueError(f"timeout is {timeout}; it must be above 0 seconds")
+    if restarts < 0:
+        raise ValueError(f"restarts is {restarts}; it must be at least 0")
+
+
+def check_count(actors: int, n: int) -> None:
+    """ValueError where there are more places than replicas."""
+    if actors > n:
+        raise ValueError(f"actors is {actors}, but there are only {n} replicas; take 1 to {n}")
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

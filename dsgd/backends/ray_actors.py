@@ -1,0 +1,231 @@
+"""Replicas in the actors of a Ray cluster: Ray places and watches them, torch.distributed carries the gossip."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from dsgd.backends.devices import check_device
+from dsgd.backends.processes import check_count, check_terms
+from dsgd.backends.rank import Rank
+from dsgd.backends.ray_cluster import connected
+from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
+from dsgd.loop import Keeper, Observer, Result
+from dsgd.run import Run
+from dsgd.simulation import World, check
+
+Placement = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
+SHORTEST_WAIT = 1.0  # seconds for Ray to place actors for which there is room
+SECONDS_TO_START, SECONDS_TO_KILL = 120.0, 5.0
+
+
+@dataclass(frozen=True)
+class RayBackend:
+    """`actors` actors share the replicas out (0: as many as there is room for), each with `cpus` cores and `gpus` GPUs.
+
+    `address` is that of a running cluster (host:port, or auto for the one on this machine); local starts one for the
+    run, here. `gpus` 0 takes one GPU an actor if the cluster has that many, else an equal share. `placement` is how Ray
+    lays the actors out over nodes. A place silent for `timeout` seconds is lost; the run goes on from the world kept
+    last, at most `restarts` times, with fewer actors if after `wait` seconds there is no room for all.
+    """
+
+    actors: int = 0
+    address: str = "local"
+    device: str = "auto"
+    cpus: float = 1
+    gpus: float = 0
+    placement: Placement = "PACK"
+    timeout: float = 30.0
+    restarts: int = 3
+    wait: float = 10.0
+    insecure_cluster: bool = False
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        check_terms(self.actors, self.timeout, self.restarts)
+        for name in ("cpus", "gpus", "wait"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+    def train(
+        self,
+        run: Run,
+        observers: Iterable[Observer] = (),
+        world: World | None = None,
+        keeper: Keeper | None = None,
+    ) -> Result:
+        check_count(self.actors, run.n)
+        check(run)
+        with connected(self.address, self.insecure_cluster, self.actors * self.cpus):
+            gpus = self._gpus()
+            fleet = Actors(Needs(self.cpus, gpus, self.placement, self.wait))
+            terms = Terms(
+                self.actors or max(1, min(run.n, fleet.room())),
+                device="cuda" if gpus else "cpu",
+                carrier="nccl" if gpus >= 1 else "gloo",
+                threads=max(1, int(self.cpus)),
+                timeout=self.timeout,
+                restarts=self.restarts,
+            )
+            return supervise(fleet, terms, run, observers, world, keeper)
+
+    def _gpus(self) -> float:
+        """GPUs an actor gets."""
+        import ray
+
+        if self.device == "cpu":
+            return 0
+        available = ray.cluster_resources().get("GPU", 0)
+        if self.device == "cuda" and not available:
+            raise BackendError("device is cuda, but the cluster has no GPU; take auto or cpu")
+        return self.gpus or min(1.0, available / max(1, self.actors))
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an actor is given, how actors are laid out, and how long to wait for all of them."""
+
+    cpus: float
+    gpus: float
+    placement: Placement
+    wait: float
+
+
+@dataclass(frozen=True)
+class Actors:
+    """A fleet of Ray actors, each attempt's in a placement group of their own."""
+
+    needs: Needs
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """The resources of one actor."""
+        return {"CPU": self.needs.cpus} | ({"GPU": self.needs.gpus} if self.needs.gpus else {})
+
+    def places(self, count: int) -> list[Place]:
+        """`count` actors, or as many as there is room for once the wait is over."""
+        import ray
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        until, wanted = time.monotonic() + self.needs.wait, count
+        while wanted > 0:
+            group = placement_group([self.bundle] * wanted, strategy=self.needs.placement)
+            if group.wait(max(SHORTEST_WAIT, until - time.monotonic())):
+                return actors_in(group, wanted, self.needs)
+            remove_placement_group(group)
+            wanted = min(wanted - 1, self.room())
+        raise BackendError(
+            f"the cluster has no room for an actor with {_told(self.bundle)} within {self.needs.wait:g} s, "
+            f"only {_told(ray.available_resources())}; ask for less (backend.cpus, backend.gpus), or wait longer"
+        )
+
+    def room(self) -> int:
+        """How many actors there is room for now."""
+        import ray
+
+        free = ray.available_resources()
+        return int(min((free.get(name, 0) // amount for name, amount in self.bundle.items() if amount), default=1))
+
+
+def actors_in(group: Any, count: int, needs: Needs) -> list[Place]:
+    """One actor in each bundle of a placement group."""
+    import ray
+    from ray.util.placement_group import remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    made = ray.remote(RayRank)
+    handles = [
+        made.options(
+            num_cpus=needs.cpus,
+            num_gpus=needs.gpus,
+            max_concurrency=2,
+            max_restarts=0,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=k),
+        ).remote()
+        for k in range(count)
+    ]
+    places = [ActorPlace(handle, partial(remove_placement_group, group)) for handle in handles]
+    return list(places)
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where an actor is: the address and Ray's name of its node, and its process there."""
+
+    host: str
+    node: str
+    pid: int
+
+
+class RayRank(Rank):
+    """A rank that knows where it is."""
+
+    def whereabouts(self) -> Whereabouts:
+        import ray
+
+        return Whereabouts(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id(), os.getpid())
+
+
+class ActorPlace:
+    """A rank in a Ray actor; `remove` gives its placement group back."""
+
+    def __init__(self, handle: Any, remove: Callable[[], None]) -> None:
+        self._handle, self._remove = handle, remove
+        self._at: Whereabouts | None = None
+        self._asked_where = self.ask("whereabouts")
+
+    @property
+    def host(self) -> str:
+        self._at = self._at or self._asked_where(SECONDS_TO_START)
+        return self._at.host
+
+    def ask(self, method: str, *arguments: Any) -> Callable[[float], Any]:
+        reference = getattr(self._handle, method).remote(*arguments)
+
+        def answered(seconds: float) -> Any:
+            import ray
+            from ray.exceptions import ActorUnschedulableError, GetTimeoutError, RayActorError
+
+            try:
+                return ray.get(reference, timeout=seconds)
+            except GetTimeoutError:
+                raise PlaceLost(f"{self._name()} did not answer within {seconds:g} s") from None
+            except (RayActorError, ActorUnschedulableError) as error:
+                raise PlaceLost(f"{self._name()} is gone ({type(error).__name__})") from None
+
+        return answered
+
+    def end(self) -> None:
+        """Ends the actor; its process too, which Ray leaves alive where it is frozen."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ray.kill(self._handle, no_restart=True)
+        if self._at:
+            there = NodeAffinitySchedulingStrategy(self._at.node, soft=False)
+            killing = ray.remote(kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            ray.wait([killing.remote(self._at.pid)], timeout=SECONDS_TO_KILL)
+        self._remove()
+
+    def _name(self) -> str:
+        actor = f"the actor {self._handle._actor_id.hex()[:8]}"
+        return f"{actor} (process {self._at.pid} on {self._at.host})" if self._at else actor
+
+
+def kill(pid: int) -> None:
+    """Ends a frozen actor's process, if it is still one of Ray's."""
+    with suppress(OSError):
+        if b"RayRank" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def _told(resources: dict[str, float]) -> str:
+    kinds = {name: amount for name, amount in resources.items() if name in ("CPU", "GPU")}
+    return " and ".join(f"{amount:g} {name}" for name, amount in kinds.items()) or "nothing"

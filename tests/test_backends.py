@@ -1,0 +1,289 @@
+"""Every backend gives the local one's numbers: for each algorithm, schedule and gradient, in one to four places."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from dsgd.algorithms import ALGORITHMS
+from dsgd.backends.local import LocalBackend
+from dsgd.backends.processes import ChildPlace, ProcessesBackend
+from dsgd.backends.supervision import BackendError, Place, Terms, supervise
+from dsgd.gradients import GRADIENTS
+from dsgd.gradients.plain import Plain
+from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.loop import Result, Stopped
+from dsgd.metrics import Consensus
+from dsgd.models import Mlp
+from dsgd.optimizers import AdamW, Sgd
+from dsgd.run import Run
+from dsgd.simulation import World
+from topologies import OnePeerExponential, Permuted, RandomMatching, Schedule, Static, Topology
+
+Make = Callable[..., Run]
+CPU = LocalBackend("cpu")
+
+
+class Kept:
+    """A fleet whose processes stay for the next run: starting one takes longer than training a small run."""
+
+    def __init__(self) -> None:
+        self.children: list[ChildPlace] = []
+
+    def places(self, count: int) -> list[Place]:
+        self.children += [ChildPlace() for _ in range(count - len(self.children))]
+        return [Lent(child) for child in self.children[:count]]
+
+
+class Lent:
+    """A place that goes on living when a run ends it."""
+
+    def __init__(self, child: ChildPlace) -> None:
+        self.host, self.ask = child.host, child.ask
+
+    def end(self) -> None:
+        """Nothing: the next run has it."""
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Kept]:
+    kept = Kept()
+    yield kept
+    for child in kept.children:
+        child.end()
+
+
+class Seen:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps, self.rows, self.snapshots, self.events = [0], list[Any](), list[Any](), list[Any]()
+
+    def stepped(self, step: int) -> None:
+        self.steps.append(step)
+
+    def measured(self, row: Any) -> None:
+        self.rows.append(row)
+
+    def snapshotted(self, step: int, params: Mapping[str, torch.Tensor]) -> None:
+        self.snapshots.append((step, {name: leaf.clone() for name, leaf in params.items()}))
+
+    def event(self, event: str, **details: object) -> None:
+        self.events.append((event, details))
+
+
+class Keeping:
+    """A keeper that holds the worlds, and wishes to stop once `until` is true."""
+
+    def __init__(self, every: int, until: Callable[[], bool] = lambda: False) -> None:
+        self.every, self.until = every, until
+        self.worlds: list[World] = []
+
+    def keep(self, world: World) -> None:
+        self.worlds.append(world)
+
+    def stopping(self) -> bool:
+        return self.until()
+
+
+def close(found: Result, expected: Result, tolerance: float = 1e-10) -> None:
+    for name, leaf in expected.params.items():
+        torch.testing.assert_close(found.params[name], leaf, rtol=tolerance, atol=tolerance * float(leaf.abs().max()))
+    assert len(found.history) == len(expected.history)
+    for row, expected_row in zip(found.history, expected.history, strict=True):
+        assert row == pytest.approx(expected_row, rel=100 * tolerance, abs=tolerance)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "ring": Static(Topology("ring", 7)),
+    "complete": Static(Topology("complete", 7)),
+    "exponential": Static(Topology("exponential", 7)),
+    "one_peer": OnePeerExponential(7),
+    "matching": RandomMatching(Topology("ring", 7)),
+    "permuted": Permuted(Topology("star", 7)),
+}
+COMBINATIONS = list(itertools.product(ALGORITHMS, SCHEDULES, GRADIENTS))
+
+
+def combined(small: Make, algorithm: str, schedule: str, gradient: str, **parts: Any) -> Run:
+    return small(
+        **{
+            "topology": SCHEDULES[schedule],
+            "algorithm": algorithm,
+            "gradient": GRADIENTS[gradient](),
+            "optimizer": Sgd(momentum=0.9),
+            "metrics": (Consensus(),),
+            "steps": 20,
+            "measure_every": 10,
+            **parts,
+        }
+    )
+
+
+def in_processes(fleet: Kept, run: Run, count: int, *observers: Any, **how: Any) -> Result:
+    return supervise(fleet, Terms(count, device="cpu", timeout=20), run, observers, **how)
+
+
+def compared(fleet: Kept, run: Run, count: int, tolerance: float = 1e-10) -> None:
+    close(in_processes(fleet, run, count), CPU.train(run), tolerance)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(("algorithm", "schedule", "gradient"), random.Random(4).sample(COMBINATIONS, 12))
+def test_in_processes_the_numbers_are_the_local_ones(
+    fleet: Kept, small: Make, algorithm: str, schedule: str, gradient: str, count: int
+) -> None:
+    compared(fleet, combined(small, algorithm, schedule, gradient), count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize(("algorithm", "schedule", "gradient"), COMBINATIONS)
+def test_in_processes_every_combination_gives_the_local_numbers(
+    fleet: Kept, small: Make, algorithm: str, schedule: str, gradient: str, count: int
+) -> None:
+    compared(fleet, combined(small, algorithm, schedule, gradient), count)
+
+
+MORE: dict[str, dict[str, Any]] = {
+    "twins": {"twins": (WeightDiversity(), Plain()), "gradient_noise": 0.1},
+    "adamw": {"optimizer": AdamW()},
+    "local steps": {"local_steps": 3},
+    "quarantine": {"not_finite": "quarantine"},
+    "full batches": {"batch_size": "full"},
+    "one replica each": {"topology": Static(Topology("ring", 3))},
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_whatever_a_run_is_made_of_the_numbers_are_the_local_ones(fleet: Kept, small: Make, name: str) -> None:
+    compared(fleet, combined(small, "consensus", "ring", "plain", **MORE[name]), 3)
+
+
+def test_in_float32_the_numbers_agree_to_a_ten_thousandth(fleet: Kept, small: Make) -> None:
+    compared(fleet, combined(small, "consensus", "ring", "plain", dtype="float32", steps=50), 3, 1e-4)
+
+
+def test_one_place_gives_the_local_bits(fleet: Kept, small: Make) -> None:
+    run = combined(small, "adapt_then_combine", "exponential", "weight_diversity")
+    found, expected = in_processes(fleet, run, 1), CPU.train(run)
+    assert all(torch.equal(found.params[name], leaf) for name, leaf in expected.params.items())
+    assert found.history == expected.history
+
+
+def test_observers_hear_of_each_row_and_snapshot_once(fleet: Kept, small: Make) -> None:
+    seen, alone = Seen(), Seen()
+    run = small(n=4, steps=30, snapshot_every=10)
+    result = in_processes(fleet, run, 2, seen)
+    CPU.train(run, (alone,))
+    assert seen.rows == result.history
+    assert [row["step"] for row in seen.rows] == [row["step"] for row in alone.rows]
+    assert [step for step, _ in seen.snapshots] == [step for step, _ in alone.snapshots] == [0, 10, 20, 30]
+    assert seen.steps == sorted(set(seen.steps))
+    assert seen.steps[-1] == 30
+
+
+def test_a_run_stops_on_wish_and_goes_on_from_there(fleet: Kept, small: Make) -> None:
+    """Also in another number of places."""
+    run, seen = small(n=5, steps=500, measure_every=100), Seen()
+    keeper = Keeping(0, until=lambda: seen.steps[-1] > 100)
+    with pytest.raises(Stopped) as stopped:
+        in_processes(fleet, run, 2, seen, keeper=keeper)
+    (world,) = keeper.worlds
+    assert 100 < world.step == stopped.value.step < 500
+    close(in_processes(fleet, run, 3, world=world), CPU.train(run, world=world), 1e-7)
+
+
+def test_a_run_that_diverges_says_so_from_any_place(fleet: Kept, small: Make) -> None:
+    from dsgd.learning_rates import Constant
+
+    with pytest.raises(FloatingPointError, match="are not finite after"):
+        in_processes(fleet, small(n=4, model=Mlp((8,), activation="relu"), learning_rate=Constant(1e100)), 2)
+
+
+def test_bytes_crossed_are_rows_times_receivers(fleet: Kept, small: Make) -> None:
+    """The ring of 8 in two halves: two rows each way a step."""
+    run = small(topology=Static(Topology("ring", 8)), steps=10)
+    result = in_processes(fleet, run, 2)
+    d = sum(leaf[0].numel() for leaf in result.params.values())
+    assert result.bytes_crossed == 10 * 4 * d * 8
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"actors": -1}, "actors is -1; it must be at least 0"),
+        ({"timeout": 0.0}, "timeout is 0.0; it must be above 0 seconds"),
+        ({"restarts": -1}, "restarts is -1; it must be at least 0"),
+        ({"device": "tpu"}, "device is tpu; allowed are auto, cpu, cuda"),
+    ],
+)
+def test_terms_that_nobody_could_keep_are_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ProcessesBackend(**wrong)
+
+
+def test_more_places_than_replicas_are_refused_before_any_starts(small: Make) -> None:
+    with pytest.raises(ValueError, match="actors is 9, but there are only 4 replicas; take 1 to 4"):
+        ProcessesBackend(actors=9).train(small(n=4))
+
+
+class Doomed:
+    """A fleet of real processes, one of which is struck by a signal once the run has taken some steps."""
+
+    def __init__(self, seen: Seen, strike: int, after: int, times: int = 1, stream: int = 0) -> None:
+        self.seen, self.strike, self.after, self.times = seen, strike, after, times
+        self.random = random.Random(stream)
+        self.struck: list[int] = []
+
+    def places(self, count: int) -> list[Place]:
+        children = [ChildPlace() for _ in range(count)]
+        if len(self.struck) < self.times:
+            threading.Thread(target=self._strike, args=(self.random.choice(children),), daemon=True).start()
+        return list(children)
+
+    def _strike(self, child: ChildPlace) -> None:
+        while self.seen.steps[-1] < self.after * (1 + len(self.struck)):
+            time.sleep(0.002)
+        self.struck.append(self.seen.steps[-1])
+        os.kill(child.process.pid or 0, self.strike)
+
+
+@cache
+def undisturbed(run: Run, count: int) -> Result:
+    return ProcessesBackend(count, "cpu").train(run)
+
+
+@pytest.mark.parametrize("strike", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a_lost_place_is_noticed_and_the_run_ends_with_the_undisturbed_numbers(small: Make, strike: int) -> None:
+    run, seen = small(n=4, steps=600, measure_every=100, snapshot_every=200), Seen()
+    fleet = Doomed(seen, strike, after=220)
+    began = time.monotonic()
+    result = supervise(fleet, Terms(2, device="cpu", timeout=3), run, (seen,), keeper=Keeping(50))
+    assert time.monotonic() - began < 60
+    ((event, details),) = seen.events
+    assert fleet.struck
+    assert event == "place_lost"
+    assert details["step"] >= 200
+    expected = undisturbed(run, 2)
+    assert all(torch.equal(result.params[name], leaf) for name, leaf in expected.params.items())
+    assert result.history == expected.history == seen.rows
+    assert [step for step, _ in seen.snapshots] == [0, 200, 400, 600]
+
+
+def test_too_many_losses_end_the_run_with_a_sentence(small: Make) -> None:
+    run, seen = small(n=4, steps=100_000, measure_every=100_000), Seen()
+    fleet = Doomed(seen, signal.SIGKILL, after=20, times=9)
+    with pytest.raises(BackendError, match=r"more than 1 losses are not made good"):
+        supervise(fleet, Terms(2, device="cpu", timeout=5, restarts=1), run, (seen,))
+    assert [details["restarts_left"] for _, details in seen.events] == [1, 0]

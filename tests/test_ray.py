@@ -1,0 +1,324 @@
+"""The Ray backend on this machine: the numbers of processes, its locks, and what it says when there is no cluster."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dsgd.backends import ray_cluster
+from dsgd.backends.ray_actors import RayBackend
+from dsgd.backends.ray_cluster import MODE, TOKEN, TOKEN_PATH, check_lock, keep_token_private
+from dsgd.backends.ray_probe import probe
+from dsgd.backends.supervision import BackendError
+from dsgd.gradients.plain import Plain
+from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.optimizers import AdamW
+from dsgd.run import Run
+from tests.test_backends import COMBINATIONS, Keeping, Seen, close, combined, undisturbed
+from topologies import Static, Topology
+
+Make = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One Ray for all tests: eight slots on this machine, a small store, a folder and a home of its own."""
+    ray = pytest.importorskip("ray")
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", folder)
+        for name, value in (ray_cluster.SETTINGS | ray_cluster.ONE_NODE).items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
+        keep_token_private(make=True)
+        ray.init(
+            address="local",
+            num_cpus=8,
+            include_dashboard=False,
+            object_store_memory=10**8,
+            _temp_dir=folder,
+            log_to_driver=False,
+        )
+        yield
+        ray.shutdown()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize(("algorithm", "schedule", "gradient"), random.Random(7).sample(COMBINATIONS, 3))
+@pytest.mark.usefixtures("cluster")
+def test_in_actors_the_numbers_are_the_local_ones(
+    small: Make, algorithm: str, schedule: str, gradient: str, count: int
+) -> None:
+    from dsgd.backends.local import LocalBackend
+
+    run = combined(small, algorithm, schedule, gradient)
+    close(RayBackend(count, cpus=0.5).train(run), LocalBackend("cpu").train(run))
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_in_actors_the_bits_are_those_of_processes(small: Make) -> None:
+    """With twins, which live in every place."""
+    run = combined(small, "consensus", "ring", "plain", twins=(WeightDiversity(), Plain()), optimizer=AdamW())
+    found, expected = RayBackend(3, cpus=0.5).train(run), undisturbed(run, 3)
+    assert all(torch.equal(found.params[name], leaf) for name, leaf in expected.params.items())
+    assert found.history == expected.history
+    assert found.bytes_crossed == expected.bytes_crossed > 0
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_one_replica_an_actor(small: Make) -> None:
+    run = small(n=4)
+    found, expected = RayBackend(4, placement="SPREAD").train(run), undisturbed(run, 4)
+    assert all(torch.equal(found.params[name], leaf) for name, leaf in expected.params.items())
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("strike", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_a_lost_actor_is_replaced_and_the_numbers_are_the_undisturbed_ones(small: Make, strike: int) -> None:
+    """And none of its processes is left over, frozen or not."""
+    run, seen = small(n=4, steps=600, measure_every=100), Seen()
+
+    def kill() -> None:
+        while seen.steps[-1] < 200:
+            time.sleep(0.002)
+        os.kill(random.Random(1).choice(actors()), strike)
+
+    threading.Thread(target=kill, daemon=True).start()
+    found = RayBackend(2, timeout=3).train(run, (seen,), keeper=Keeping(50))
+    ((event, details),) = seen.events
+    assert event == "place_lost"
+    assert details["step"] >= 150
+    expected = undisturbed(run, 2)
+    assert all(torch.equal(found.params[name], leaf) for name, leaf in expected.params.items())
+    assert found.history == expected.history
+    deadline = time.monotonic() + 10
+    while actors() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert actors() == []
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_where_there_is_no_room_it_says_what_there_is(small: Make) -> None:
+    with pytest.raises(BackendError, match=r"no room for an actor with 99 CPU within 1 s, only 8 CPU"):
+        RayBackend(1, cpus=99, wait=1).train(small(n=4))
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_with_less_room_than_asked_for_it_runs_in_fewer_actors(small: Make) -> None:
+    run = small(n=5)
+    close(RayBackend(4, cpus=3, wait=1).train(run), undisturbed(run, 1))
+
+
+@pytest.mark.cluster
+def test_a_cluster_of_its_own_is_locked_private_and_gone_afterwards(tmp_path: Path) -> None:
+    """Seen from outside, while a run in another process goes on."""
+    import subprocess
+    import sys
+
+    short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    environment = os.environ | {"HOME": short, "RAY_TMPDIR": short}
+    words = ["task=digits", "steps=2000", "measure_every=1000", "topology.n=4", "backend=ray", "backend.actors=2"]
+    command = [sys.executable, "-m", "dsgd.cli", "run", *words, "--out", str(tmp_path / "run"), "--json"]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    port = _port_of_gcs(Path(short), running)
+    assert probe("127.0.0.1", port) == "locked"
+    assert [where for where in _addresses(socket.gethostname()) if probe(where, port, 1) != "nothing"] == []
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 0, err
+    assert out.startswith("{")
+    assert "bytes_crossed" in out
+    assert (Path(short) / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    assert probe("127.0.0.1", port) == "nothing"
+
+
+def actors() -> list[int]:
+    """The processes of our actors on this machine."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and b"ray::RayRank" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def _port_of_gcs(folder: Path, running: Any) -> int:
+    """As Ray writes it down in its folder."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and running.poll() is None:
+        for file in folder.rglob("gcs_server_port*"):
+            if text := file.read_text().strip():
+                return int(text)
+        for file in folder.rglob("ray_current_cluster"):
+            return int(file.read_text().rpartition(":")[2])
+        time.sleep(0.1)
+    raise AssertionError(f"no cluster came up: {running.communicate()}")
+
+
+def _addresses(name: str) -> list[str]:
+    """This machine's addresses but the loopback."""
+    found = {str(one[4][0]) for one in socket.getaddrinfo(name, None)}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("192.0.2.1", 9))
+            found.add(asking.getsockname()[0])
+        except OSError:
+            pass
+    return [address for address in found if not address.startswith("127.") and address != "::1"]
+
+
+class Server:
+    """Listens on the loopback and answers each connection by what `reply` makes of its first bytes."""
+
+    def __init__(self, reply: Callable[[bytes], bytes]) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.reply = reply
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.sendall(self.reply(connection.recv(4096)))
+
+
+def trailers(status: str) -> bytes:
+    """An answer of gRPC with that status, as HTTP/2 frames."""
+    payload = b"\x00\x0bgrpc-status" + bytes([len(status)]) + status.encode()
+    return (
+        bytes(3)
+        + b"\x04\x00"
+        + bytes(4)
+        + len(payload).to_bytes(3, "big")
+        + b"\x01\x05"
+        + bytes([0, 0, 0, 1])
+        + payload
+    )
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (lambda asked: b"HTTP/1.1 400 Bad Request\r\n\r\n", "no ray"),
+        (lambda asked: b"", "no ray"),
+        (lambda asked: trailers("0"), "open"),
+        (lambda asked: trailers("16"), "locked"),
+        (lambda asked: trailers("12"), "no ray"),
+    ],
+    ids=["http", "silence", "open", "locked", "other grpc"],
+)
+def test_a_probe_tells_what_listens(reply: Callable[[bytes], bytes], answer: str) -> None:
+    assert probe("127.0.0.1", Server(reply).port, 2) == answer
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without a token."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (TOKEN, TOKEN_PATH, MODE):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_nothing_at_the_address_is_said_at_once(home: Path, small: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(BackendError, match=rf"nothing listens at address 127.0.0.1:{port}; start a cluster there"):
+        RayBackend(2, address=f"127.0.0.1:{port}").train(small(n=4))
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nonsense", "address is nonsense; allowed are local, auto, or host:port"),
+        ("host:", "address is host:; allowed"),
+    ],
+)
+def test_what_is_no_address_is_refused(home: Path, small: Make, address: str, said: str) -> None:
+    with pytest.raises(BackendError, match=said):
+        RayBackend(2, address=address).train(small(n=4))
+
+
+def test_what_is_no_cluster_is_refused(home: Path) -> None:
+    server = Server(lambda asked: b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(BackendError, match="is no Ray cluster"):
+        check_lock(f"127.0.0.1:{server.port}", insecure=False)
+
+
+def test_a_locked_cluster_wants_a_token(home: Path) -> None:
+    server = Server(lambda asked: trailers("16"))
+    with pytest.raises(BackendError, match=r"wants a token; copy ~/.ray/auth_token from its head"):
+        check_lock(f"127.0.0.1:{server.port}", insecure=False)
+    keep_token_private(make=True)
+    check_lock(f"127.0.0.1:{server.port}", insecure=False)
+
+
+def test_an_open_cluster_is_taken_on_the_loopback_and_elsewhere_only_if_that_is_accepted(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "probe", lambda host, port: "open")
+    check_lock("127.0.0.1:6379", insecure=False)
+    check_lock("10.1.2.3:6379", insecure=True)
+    with pytest.raises(BackendError, match=r"lets in anybody who reaches it.*--insecure-cluster"):
+        check_lock("10.1.2.3:6379", insecure=False)
+
+
+def test_a_token_is_made_for_the_user_alone_and_one_that_others_can_read_is_closed(home: Path) -> None:
+    token = home / ".ray" / "auth_token"
+    keep_token_private(make=True)
+    made = token.read_text()
+    assert len(made) == 64
+    assert token.stat().st_mode & 0o777 == 0o600
+    token.chmod(0o644)
+    keep_token_private(make=True)
+    assert token.read_text() == made
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_token_is_made_for_a_cluster_elsewhere(home: Path) -> None:
+    keep_token_private()
+    assert not (home / ".ray").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"cpus": -1.0}, {"gpus": -0.5}, {"wait": -1.0}])
+def test_less_than_nothing_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="it must be at least 0"):
+        RayBackend(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_environment_is_left_as_it_was(home: Path, small: Make) -> None:
+    before = dict(os.environ)
+    with pytest.raises(BackendError):
+        RayBackend(2, address="127.0.0.1:1").train(small(n=4))
+    assert dict(os.environ) == before
+
+
+def test_stationary_graph_is_shared_out_by_few_edges() -> None:
+    """What an actor is sent follows from the blocks, which follow the graph."""
+    from topologies import blocks, crossings
+
+    ring = Static(Topology("ring", 12))
+    assert crossings(ring, blocks(ring, 3)) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,17 @@ def key(run: Run) -> str:
     parts = [repr(run), source_digest(), run.task.data.load().sha256, torch_series()]
     parts += [_digest_of_file(path) for path in run.files()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def origin(run: Run) -> dict[str, str]:
+    """What a checkpoint remembers of its run: digests of the run's description, its data and files, and our sources."""
+    described = json.dumps(run.describe(), sort_keys=True)
+    data = [run.task.data.load().sha256, *(_digest_of_file(path) for path in run.files())]
+    return {
+        "run": hashlib.sha256(described.encode()).hexdigest(),
+        "data": hashlib.sha256("\n".join(data).encode()).hexdigest(),
+        "sources": f"{source_digest()} with torch {torch_series()}",
+    }
 
 
 @cache

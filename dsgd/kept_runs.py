@@ -81,6 +81,9 @@ class KeptRuns:
                 yield from done.result()
         except BrokenProcessPool:
             raise StudyError("a worker ended abruptly, likely out of memory; try --workers 1") from None
+        except KeyboardInterrupt:
+            _end_workers(pool)
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -139,6 +142,13 @@ def _begin_worker(threads: int) -> None:
 
     torch.set_num_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_workers(pool: ProcessPoolExecutor) -> None:
+    """At once: an interrupt need not have reached them, and what they are at is trained again."""
+    processes = getattr(pool, "_processes", None) or {}  # public from Python 3.14 on, as terminate_workers
+    for process in list(processes.values()):
+        process.terminate()
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,7 @@
 """A run's folder: what a run was asked, on what machine, what it measured and where it ended, in files anyone can read.
 
     config.yaml  env.json  metrics.jsonl  events.jsonl  snapshots/step-000200.safetensors  ensemble.safetensors
-    summary.json
+    summary.json  checkpoints/ckpt-000200 (see dsgd.checkpoints)
 
 Only YAML, JSON and safetensors, nothing that can run code when it is read. JSON never holds NaN: what is not finite is
 null. `summary.json` is written last and in one piece, so a folder without it is an unfinished run.
@@ -23,7 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsgd.atomic import write_atomically
+from dsgd.atomic import flush_file, write_atomically
+from dsgd.locks import LOCK
 from dsgd.snapshots import read_leaves, snapshot_path, write_leaves
 from dsgd.yaml_values import to_text
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
 ENSEMBLE = "ensemble.safetensors"
 RECORDED_VERSIONS = ("dsgd", "torch", "numpy", "networkx", "scipy", "numba")
 
@@ -54,9 +56,10 @@ class RunFolder:
         folder = cls(Path(path))
         refuse_occupied(folder.path)
         texts = {
-            "config.yaml": to_text(jsonable(dict(config))),
             "env.json": to_json(environment(device), indent=2) + "\n",
-            "metrics.jsonl": "",
+            METRICS: "",
+            EVENTS: "",
+            "config.yaml": to_text(jsonable(dict(config))),  # last: where it is, all are
         }
         folder.path.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -68,7 +71,7 @@ class RunFolder:
         """Nothing: a step leaves no trace on disk."""
 
     def measured(self, row: Mapping[str, object]) -> None:
-        self._append("metrics.jsonl", row)
+        self._append(METRICS, row)
 
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
         write_leaves(snapshot_path(self.path, step), params)
@@ -76,7 +79,18 @@ class RunFolder:
     def event(self, event: str, **details: object) -> None:
         """One line in events.jsonl: the time in UTC, what happened, and its details."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._append("events.jsonl", {"time": now, "event": event, **details})
+        self._append(EVENTS, {"time": now, "event": event, **details})
+
+    def flush(self) -> None:
+        """What was measured and what happened is on disk when this returns."""
+        for name in (METRICS, EVENTS):
+            flush_file(self.path / name)
+
+    def rewind(self, step: int) -> None:
+        """Drops the rows measured after `step`, and lines that a crash cut, for a run that goes on from there."""
+        rows = zip(_whole_lines(self.path / METRICS), read_history(self.path), strict=True)
+        write_atomically(self.path / METRICS, "".join(line for line, row in rows if row["step"] <= step))
+        write_atomically(self.path / EVENTS, "".join(_whole_lines(self.path / EVENTS)))
 
     def finish(self, params: Mapping[str, Tensor], **facts: object) -> dict[str, Any]:
         """Write the final ensemble (leaves (n, ...)), then the summary: status ok, `facts`, the last measured row."""
@@ -109,9 +123,8 @@ def read_history(path: str | Path) -> list[Row]:
 
     A last line without its end was cut by a crash, and is left out.
     """
-    file = Path(path) / "metrics.jsonl"
-    whole = file.read_text(encoding="utf-8").split("\n")[:-1]
-    return [_row(file, number, line) for number, line in enumerate(whole, start=1)]
+    file = Path(path) / METRICS
+    return [_row(file, number, line) for number, line in enumerate(_whole_lines(file), start=1)]
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
@@ -145,12 +158,12 @@ def valid_name(name: str) -> str:
 
 
 def refuse_occupied(path: Path) -> None:
-    """FileExistsError unless `path` is absent or an empty folder. A link is refused: it may lead anywhere."""
+    """FileExistsError unless `path` is absent or a folder with nothing but a lock; a link may lead anywhere."""
     if path.is_symlink():
         raise FileExistsError(f"{path} is a symbolic link: give a folder")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file: give a new or empty folder")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(inside.name != LOCK for inside in path.iterdir()):
         raise FileExistsError(f"{path} is not empty: give a new or empty folder")
 
 
@@ -179,12 +192,20 @@ def git_commit() -> str | None:
     root = checkout()
     if root is None:
         return None
-    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    git = ["git", "--no-optional-locks", "-C", str(root)]  # `describe --dirty` would rewrite the user's index
+    head = _answered([*git, "rev-parse", "HEAD"])
+    changed = _answered([*git, "status", "--porcelain", "--untracked-files=no"])
+    if head is None or changed is None:
+        return None
+    return f"{head}-dirty" if changed else head
+
+
+def _answered(command: list[str]) -> str | None:
+    """What a command prints, None where it fails."""
     try:
-        answer = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=True)
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip() or None
 
 
 def checkout() -> Path | None:
@@ -212,6 +233,11 @@ def jsonable(value: Any) -> Any:
 
 def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _whole_lines(file: Path) -> list[str]:
+    """The lines of a file that have their end."""
+    return [f"{line}\n" for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def _row(file: Path, number: int, text: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dsgd import results
 from dsgd.atomic import write_atomically
 from dsgd.figures import Figure
 from dsgd.kept_runs import KeptRuns, Progress, StudyError
+from dsgd.locks import locked
 from dsgd.report import Table, render_html, render_markdown
 from dsgd.statistics import Claim, Judged, judge
 from dsgd.study_files import (
@@ -67,8 +68,9 @@ def conduct(
     `changes` replace fields of the preset's settings, and `words` say them as the command line does. `tell` is told of
     a second look.
 
-    ValueError or FileExistsError: refused before anything is written. StudyError: some runs failed (the others are
-    done and kept, and a next call tries the failed ones again), or the report cannot be made.
+    ValueError or FileExistsError: refused before anything is written, as where another process conducts the study.
+    StudyError: some runs failed (the others are done and kept, and a next call tries the failed ones again), or the
+    report cannot be made.
     """
     from dsgd.backends.local import LocalBackend
 
@@ -81,11 +83,16 @@ def conduct(
     folder = Path(out) if out is not None else study_folder(study, preset, seed, words)
     _refuse_foreign(folder, study)
     kept = KeptRuns(folder, backend or LocalBackend(), tuple(observers), progress, key or _key, workers)
-    asked = Asked(study, preset, settings, tuple(words), began)
+    with locked(folder):
+        return _in_two_looks(Asked(study, preset, settings, tuple(words), began), kept, tell)
+
+
+def _in_two_looks(asked: Asked, kept: KeptRuns, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The summary of one round, or of a second one with twice the seeds where a verdict stays open."""
     summary = _answer(asked, kept)
     if open_claims := [claim["name"] for claim in summary["claims"] if claim["verdict"] == "inconclusive"]:
         tell(f"inconclusive: {', '.join(open_claims)}; the seeds are doubled, once")
-        doubled = replace(settings, seeds=2 * settings.seeds)
+        doubled = replace(asked.settings, seeds=2 * asked.settings.seeds)
         summary = _answer(replace(asked, settings=doubled, trained=summary["trained"], look=2), kept)
     return summary
 

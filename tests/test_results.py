@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -142,6 +144,28 @@ def test_the_recorded_machine_holds_no_variable_no_path_and_no_host(folder, monk
     assert "hunter2" not in text
     assert "/" not in text
     assert results.read_environment(folder.path).keys() == environment.keys()
+
+
+def test_the_commit_is_recorded_and_the_user_s_index_left_alone(tmp_path, monkeypatch):
+    def git(*words):
+        return subprocess.run(["git", "-C", str(tmp_path), *words], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x")
+    head = git("rev-parse", "HEAD").strip()
+    monkeypatch.setattr(results, "checkout", lambda: tmp_path)
+    commit = results.git_commit.__wrapped__
+    os.utime(tmp_path / "a", (1, 1))  # of which the index would be told
+    index = (tmp_path / ".git" / "index").read_bytes()
+    (tmp_path / "untracked").touch()
+    assert commit() == head
+    (tmp_path / "a").write_text("2")
+    assert commit() == f"{head}-dirty"
+    assert (tmp_path / ".git" / "index").read_bytes() == index
+    monkeypatch.setattr(results, "checkout", lambda: tmp_path / "gone")
+    assert commit() is None
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a" * 101, "a\n", "-x", "a b", "ä"])

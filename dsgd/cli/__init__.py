@@ -1,6 +1,6 @@
 """The command line: every command reads its arguments, asks the package, and prints what it answered.
 
-Exit status: 0 done (whatever a study's verdicts), 1 a run failed, 2 bad usage, 130 interrupted.
+Exit status: 0 done (whatever a study's verdicts), 1 a run failed, 2 bad usage, 130 interrupted, 143 terminated.
 """
 
 import os
@@ -9,12 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dsgd import __version__
 from dsgd.cli import printed
+from dsgd.cli.signals import INTERRUPTED, TERMINATED, status_of, terminable
+from dsgd.memory import ran_out
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 topology_app = typer.Typer(rich_markup_mode=None, help="Graphs and their mixing matrices.")
@@ -50,6 +52,7 @@ def run(
 
     With a file, dsgd run ring.yaml learning_rate.lr=0.3, or without, dsgd run task=digits steps=100.
     """
+    from dsgd.cli.training import train
     from dsgd.config import load, resolved
     from dsgd.yaml_values import to_text
 
@@ -58,7 +61,25 @@ def run(
     if dry_run:
         printed.show(resolved(config), to_text(resolved(config)).rstrip(), as_json)
     else:
-        _train(config, out, as_json)
+        train(config, out, as_json)
+
+
+@app.command()
+def resume(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run that was interrupted.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[backend.x=y]...", help="Where to compute, how to keep it.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where the newest checkpoint is damaged.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Continue an interrupted run.
+
+    From its newest complete checkpoint, to the same numbers as if it had run through.
+    """
+    from dsgd.cli.training import go_on
+
+    go_on(run_dir, overrides or [], strict, as_json)
 
 
 @app.command()
@@ -79,13 +100,15 @@ def study(
     Runs what is missing, judges the claims, writes a report.
     """
     from dsgd.cli.conducting import conducted
+    from dsgd.cli.machine import warn_of_torch
 
-    _warn_of_torch()
+    warn_of_torch()
     try:
-        summary, folder = conducted(name, words or [], preset, seed, out, device or "auto", workers)
-    except KeyboardInterrupt:
+        with terminable():
+            summary, folder = conducted(name, words or [], preset, seed, out, device or "auto", workers)
+    except KeyboardInterrupt as error:
         printed.say("interrupted; the same command continues with the runs that are missing")
-        raise
+        raise typer.Exit(status_of(error)) from None
     printed.show(summary, printed.of_study(summary, folder), as_json)
 
 
@@ -209,10 +232,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def script() -> None:
     """The command `dsgd`: ends the process with the status of `main`.
 
-    At once where that is 130: Python would end by the signal itself if the interrupt came through a library's exec().
+    At once where a signal ended it: Python would end by the signal itself if it came through a library's exec().
     """
     status = main()
-    if status == 130:
+    if status in (INTERRUPTED, TERMINATED):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -222,14 +245,16 @@ def script() -> None:
 def _told(error: BaseException) -> tuple[int, Sequence[str]]:
     """The exit status for an error, and how it is said."""
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return 130, ["interrupted"]
+        return INTERRUPTED, ["interrupted"]
     if problems := getattr(error, "problems", None):
         return 2, problems
     # typer carries its own copy of click or not, by its version: its usage errors are known by their shape.
     if hasattr(error, "format_message"):
         return 2, [f"dsgd: {error.format_message()} (see dsgd --help)"]
     said = " ".join(str(error).split()) or "no message"
-    if isinstance(error, FloatingPointError) or type(error).__name__ in ("StudyError", "BackendError"):
+    if ran_out(error):
+        return 1, [f"failed: likely out of memory ({said}); take a smaller topology.n, model or batch_size"]
+    if isinstance(error, FloatingPointError) or type(error).__name__ in ("StudyError", "BackendError", "NotKept"):
         return 1, [f"failed: {said}"]
     return 1, [f"{type(error).__name__}: {said} (DSGD_DEBUG=1 shows the traceback)"]
 
@@ -238,28 +263,3 @@ def _config_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, Sequen
     """The file that comes first, unless the first argument is an override."""
     first, *rest = arguments
     return (None, arguments) if re.match(r"[\w.]+=", first) else (Path(first), rest)
-
-
-def _train(config: Any, out: Path | None, as_json: bool) -> None:
-    from dsgd.cli.progress import progress
-    from dsgd.cli.recording import new_folder, record
-    from dsgd.config.checks import check_backend, check_model
-
-    folder = new_folder(out, config.name)
-    check_backend(config.backend)
-    check_model(config.run)
-    _warn_of_torch()
-    with progress(config.run.steps) as observer:
-        summary, error = record(config, folder, observer)
-    printed.show(summary, printed.of_run(summary), as_json)
-    if isinstance(error, KeyboardInterrupt):
-        printed.say(f"interrupted; {folder} holds what was measured until then")
-    if error is not None:
-        raise error
-
-
-def _warn_of_torch() -> None:
-    from dsgd.cli.machine import torch_warning
-
-    if warning := torch_warning():
-        printed.say(f"warning: {warning}")

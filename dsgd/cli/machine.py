@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsgd import __version__
+from dsgd.cli.printed import say
 from dsgd.results import machine
 from dsgd.tasks import TASKS
 
@@ -39,6 +40,11 @@ def torch_warning() -> str | None:
     if untested is None or _series(version) < tuple(map(int, untested.groups())):
         return None
     return f"torch {version} is newer than any that dsgd was tested with ({asked})"
+
+
+def warn_of_torch() -> None:
+    if warning := torch_warning():
+        say(f"warning: {warning}")
 
 
 def torch_asked() -> str:

@@ -25,10 +25,13 @@ Count = Callable[[int, int, str, float | None], None]  # runs done, of how many,
 
 
 class Meter:
-    """An observer that tells `show` how far a run is, at every step, the last one when it was measured."""
+    """An observer that tells `show` how far a run is, at every step, the last one when it was measured.
 
-    def __init__(self, steps: int, show: Show, clock: Clock = time.monotonic) -> None:
-        self.steps, self.show, self.clock = steps, show, clock
+    `before` steps were done earlier.
+    """
+
+    def __init__(self, steps: int, show: Show, clock: Clock = time.monotonic, before: int = 0) -> None:
+        self.steps, self.show, self.clock, self.before = steps, show, clock, before
         self.began, self.values = clock(), ""
 
     def stepped(self, step: int) -> None:
@@ -49,17 +52,17 @@ class Meter:
             print(sentence, file=sys.stderr, flush=True)
 
     def _show(self, step: int) -> None:
-        self.show(step, step / max(self.clock() - self.began, 1e-9), self.values)
+        self.show(step, (step - self.before) / max(self.clock() - self.began, 1e-9), self.values)
 
 
 @contextmanager
-def progress(steps: int) -> Iterator[Meter]:
-    """An observer that reports a run of `steps` steps while the block lasts."""
+def progress(steps: int, before: int = 0) -> Iterator[Meter]:
+    """An observer that reports a run of `steps` steps, `before` of them done earlier, while the block lasts."""
     if _on_terminal():
         with live(steps) as show:
-            yield Meter(steps, show)
+            yield Meter(steps, show, before=before)
     else:
-        yield Meter(steps, lines(steps, _to_stderr))
+        yield Meter(steps, lines(steps, _to_stderr), before=before)
 
 
 def lines(steps: int, say: Callable[[str], None], clock: Clock = time.monotonic) -> Show:

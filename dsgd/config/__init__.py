@@ -19,6 +19,7 @@ from dsgd.config.parts import Read, built, knob_readers, named, part, part_list,
 from dsgd.config.problems import ConfigError, attempted, choice, collected, refuse, refused, shown
 from dsgd.config.topology import read_topology
 from dsgd.data import PARTITIONS
+from dsgd.keeping import ON_FULL_DISK, Keeping
 from dsgd.results import valid_name
 from dsgd.run import DTYPES, PARTS, TWINS, Run
 from dsgd.tasks import TASKS, Task
@@ -29,16 +30,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "ConfigError", "changes", "content_of", "load", "load_config", "parse", "read", "resolved"]
 
-BESIDE_RUN = ("name", "backend")  # keys of a configuration that say nothing of the result
+BESIDE_RUN = (
+    "name",
+    "checkpoint_every",
+    "on_full_disk",
+    "backend",
+)  # keys of a configuration that say nothing of the result
 
 
 @dataclass(frozen=True)
 class Config:
-    """A run, its name, and where it is computed."""
+    """A run, its name, where it is computed, and how it is kept meanwhile."""
 
     name: str
     run: Run
     backend: Backend
+    keeping: Keeping
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Run:
@@ -70,19 +77,21 @@ def read(given: Mapping[str, Any], stem: str | None = None) -> Config:
     values = collected(
         {
             "run": lambda: _run(of_run),
+            "keeping": lambda: _keeping(given),
             "backend": lambda: part(BACKENDS, "local", given.get("backend", {}), "backend"),
             "name": lambda: _name(given["name"]) if "name" in given else None,
         }
     )
     name = values["name"] or _name_like(stem or PARTS[type(values["run"].task.data)])
-    return Config(name, values["run"], values["backend"])
+    return Config(name, values["run"], values["backend"], values["keeping"])
 
 
 def resolved(config: Config) -> dict[str, Any]:
     """The configuration in full, as plain values that `read` turns into an equal one."""
     backend: Any = config.backend
     name = next(name for name, kind in BACKENDS.items() if type(backend) is kind)
-    return {"name": config.name, **config.run.describe(), "backend": {"name": name, **asdict(backend)}}
+    where = {"backend": {"name": name, **asdict(backend)}}
+    return {"name": config.name, **config.run.describe(), **asdict(config.keeping), **where}
 
 
 def changes(settings: Any, overrides: Sequence[str]) -> dict[str, Any]:
@@ -124,6 +133,18 @@ def _name(given: Any) -> str:
 def _name_like(stem: str) -> str:
     """A run's name from a file's."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:100] or "run"
+
+
+def _keeping(given: Mapping[str, Any]) -> Keeping:
+    special: dict[str, Read] = {"checkpoint_every": _every, "on_full_disk": partial(choice, ON_FULL_DISK)}
+    return Keeping(**collected({key: partial(special[key], given[key], key) for key in special if key in given}))
+
+
+def _every(given: Any, path: str) -> int:
+    every: int = plain(int, given, path)
+    if every < 0:
+        refuse(path, f"{every} given; it must be at least 0 (0: only where the run is stopped)")
+    return every
 
 
 def _run(given: Mapping[str, Any]) -> Run:

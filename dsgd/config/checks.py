@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd.config.problems import REFUSALS, ConfigError, collected, refused
 from dsgd.config.topology import blame_topology
+from dsgd.footprint import needed
+from dsgd.memory import available
 from dsgd.simulation import check, mixing
 
 if TYPE_CHECKING:
@@ -32,6 +34,19 @@ def check_model(run: Run) -> None:
     """ConfigError where the model cannot be built for the data; imports torch."""
     data = run.task.data.load()
     _blamed("model", lambda: run.model.build(data.train.shape, data.classes))
+
+
+def check_memory(run: Run, backend: Backend) -> None:
+    """ConfigError where the run needs more memory than this machine can give; imports torch, takes no memory."""
+    if not hasattr(backend, "torch_device"):
+        return
+    found: list[int] = []
+    _blamed("model", lambda: found.append(needed(run)))
+    there = available(backend.torch_device())
+    if there is not None and found[0] > there:
+        needs, has = (f"{size / 1e9:,.1f} GB" for size in (found[0], there))
+        smaller = "n or model" if run.dtype == "float32" else "n or model, or dtype=float32"
+        raise ConfigError(f"the run needs about {needs} of memory and {has} are available; take a smaller {smaller}")
 
 
 def check_backend(backend: Backend) -> None:

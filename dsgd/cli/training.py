@@ -1,0 +1,60 @@
+"""`dsgd run` and `dsgd resume`: what is looked at before a run is trained, and what is said when it ends."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import typer
+
+from dsgd.cli import printed
+from dsgd.cli.machine import warn_of_torch
+from dsgd.cli.recording import new_folder, record
+from dsgd.cli.resuming import config_of, finished, resume
+from dsgd.cli.signals import status_of
+from dsgd.config.checks import check_backend, check_memory, check_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dsgd.cli.recording import Outcome
+    from dsgd.config import Config
+
+
+def train(config: Config, out: Path | None, as_json: bool) -> None:
+    """A new run, in the folder `out` or one of its name."""
+    folder = new_folder(out, config.name)
+    _check_machine(config)
+    _tell(record(config, folder), folder, as_json)
+
+
+def go_on(folder: Path, overrides: Sequence[str], strict: bool, as_json: bool) -> None:
+    """A run that was begun, to its end; one that is finished is shown again."""
+    if summary := finished(folder):
+        printed.say(f"{folder} is finished; nothing is left to do")
+        printed.show(summary, printed.of_run(summary), as_json)
+        return
+    config = config_of(folder, overrides)
+    _check_machine(config)
+    _tell(resume(config, folder, strict=strict), folder, as_json)
+
+
+def _check_machine(config: Config) -> None:
+    """ConfigError for what this machine cannot do."""
+    check_backend(config.backend)
+    check_memory(config.run, config.backend)
+    check_model(config.run)
+    warn_of_torch()
+
+
+def _tell(outcome: Outcome, folder: Path, as_json: bool) -> None:
+    """Prints a run's summary, and raises what ended it early: typer.Exit where that was a signal."""
+    summary, error = outcome
+    printed.show(summary, printed.of_run(summary), as_json)
+    if isinstance(error, KeyboardInterrupt):
+        command = shlex.join(["dsgd", "resume", str(folder)])
+        printed.say(f"interrupted after {summary['steps']} steps; to go on: {command}")
+        raise typer.Exit(status_of(error))
+    if error is not None:
+        raise error

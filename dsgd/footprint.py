@@ -1,0 +1,39 @@
+"""What a run needs in memory, known before it takes any."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from dsgd.run import FULL
+from dsgd.trees import Layout, Params
+
+if TYPE_CHECKING:
+    from dsgd.run import Run
+
+ENSEMBLES = 4  # held at once beside the memories: replicas, gradients, what becomes of them, and one in passing
+
+
+def layout_of(run: Run) -> Layout:
+    """Names and shapes of one replica's parameters; none of them takes memory."""
+    import torch
+
+    data = run.task.data.load()
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights read from a file go nowhere
+        module = run.model.build(data.train.shape, data.classes)
+    shapes = {name: tuple(leaf.shape) for name, leaf in module.named_parameters()}
+    return Layout(tuple(shapes), tuple(shapes.values()))
+
+
+def needed(run: Run) -> int:
+    """About how many bytes a run takes: its ensembles and memories, its data, and a mini-batch of every replica."""
+    import torch
+
+    dtype, data, layout = getattr(torch, run.dtype), run.task.data.load(), layout_of(run)
+    p = Params(torch.empty(run.n, layout.d, dtype=dtype, device="meta"), layout)
+    memories = [*run.gradient.init(p).values(), *run.optimizer.init(p).values()]
+    inputs = data.train.x.size + data.test.x.size
+    if run.batch_size != FULL:
+        inputs += run.n * int(run.batch_size) * (data.train.x.size // max(1, len(data.train)))
+    return ENSEMBLES * p.matrix.nbytes + sum(tensor.nbytes for tensor in memories) + inputs * dtype.itemsize

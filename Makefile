@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint check data wheel-check bench clean
+.PHONY: demo test slow lint check data wheel-check image-check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -19,6 +19,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile docker/Dockerfile.cuda
 
 check: lint test slow wheel-check
 
@@ -29,6 +30,10 @@ data: $(VENV)/installed
 # The wheel, installed alone, runs from a folder that has an `experiments` package of its own.
 wheel-check: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+# The CPU image, built without a Docker daemon; as root, with buildah and debootstrap.
+image-check:
+	docker/image-check
 
 # Time and memory of a step beside what others do, into benchmarks/results; on a quiet machine.
 bench: $(VENV)/installed-dev

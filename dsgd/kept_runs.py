@@ -15,6 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from dsgd import results
+from dsgd.backends.local import LocalBackend
 
 if TYPE_CHECKING:
     from dsgd.backends import Backend
@@ -54,7 +55,10 @@ class KeptRuns:
         finished, failures = len(distinct) - len(missing), []
         left = Remaining({label: run.steps for label, (run, _) in missing.items()})
         workers = max(1, min(self.workers, len(missing) // RUNS_A_WORKER))
-        outcomes = self._side_by_side(missing, workers) if workers > 1 else self._in_turn(missing)
+        if getattr(self.backend, "spreads", False):
+            outcomes = self._spread(missing)
+        else:
+            outcomes = self._side_by_side(missing, workers) if workers > 1 else self._in_turn(missing)
         self.progress(finished, len(distinct), next(iter(missing), ""), None)
         for done, (label, error) in enumerate(outcomes, start=1):
             left.took(label)
@@ -87,6 +91,16 @@ class KeptRuns:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def _spread(self, missing: Missing) -> Iterator[tuple[str, str | None]]:
+        """The backend has runs trained elsewhere, many at a time, and says here what they measured there."""
+        parts = self._parts(missing)
+        spread = self.backend.spread([[run for _, run, _ in part] for part in parts])  # type: ignore[attr-defined]
+        for place, recordings in spread:
+            for (label, run, path), recorded in zip(parts[place], recordings, strict=True):
+                folder = _folder_of(run, path, self.backend, recorded.environment)
+                recorded.tell(folder)
+                yield label, _closed(folder, label, run, recorded.outcome, recorded.seconds)
+
     def _parts(self, missing: Missing) -> list[Part]:
         """The runs that are trained together."""
         items = [(label, *run_and_folder) for label, run_and_folder in missing.items()]
@@ -101,22 +115,30 @@ def trained_into(part: Part, backend: Backend, observers: tuple[Observer, ...] =
     began = time.perf_counter()
     outcomes = _outcomes([run for _, run, _ in part], backend, [(folder, *observers) for folder in kept])
     seconds = (time.perf_counter() - began) / len(part)
-    told: list[tuple[str, str | None]] = []
-    for (label, run, _), folder, outcome in zip(part, kept, outcomes, strict=True):
-        facts = {"label": label, "seconds": seconds}
-        if isinstance(outcome, Exception):
-            folder.fail(outcome, **facts)
-            told.append((label, results.describe_error(outcome)))
-        else:
-            folder.finish(outcome.params, **facts, steps=run.steps, data_sha256=outcome.data_sha256)
-            told.append((label, None))
-    return told
+    return [
+        (label, _closed(folder, label, run, outcome, seconds))
+        for (label, run, _), folder, outcome in zip(part, kept, outcomes, strict=True)
+    ]
 
 
-def _folder_of(run: Run, folder: Path, backend: Backend) -> results.RunFolder:
+def _closed(folder: results.RunFolder, label: str, run: Run, outcome: Result | Exception, seconds: float) -> str | None:
+    """Ends a run's folder; its error in words, if it failed."""
+    facts = {"label": label, "seconds": seconds}
+    if isinstance(outcome, Exception):
+        folder.fail(outcome, **facts)
+        return results.describe_error(outcome)
+    folder.finish(outcome.params, **facts, steps=run.steps, data_sha256=outcome.data_sha256)
+    return None
+
+
+def _folder_of(
+    run: Run, folder: Path, backend: Backend, computed_on: Mapping[str, object] | None = None
+) -> results.RunFolder:
+    """A new folder in the place of what was there; `computed_on` is a machine, if not this one."""
     if folder.exists():
         shutil.rmtree(folder)
-    return results.RunFolder.create(folder, run.describe(), device=getattr(backend, "device", "auto"))
+    device = getattr(backend, "device", "auto")
+    return results.RunFolder.create(folder, run.describe(), device=device, computed_on=computed_on)
 
 
 def _outcomes(runs: list[Run], backend: Backend, observers: list[tuple[Observer, ...]]) -> Sequence[Result | Exception]:
@@ -131,9 +153,9 @@ def _outcomes(runs: list[Run], backend: Backend, observers: list[tuple[Observer,
 
 
 def default_workers(backend: Backend) -> int:
-    """One process a core where runs are computed on this machine's CPU; one in all where they share a GPU."""
-    on_cpu = hasattr(backend, "torch_device") and backend.torch_device().type == "cpu"
-    return os.cpu_count() or 1 if on_cpu else 1
+    """One process a core where each run is computed in one, on the CPU; one in all where runs share what there is."""
+    here = isinstance(backend, LocalBackend) and backend.torch_device().type == "cpu"
+    return os.cpu_count() or 1 if here else 1
 
 
 def _begin_worker(threads: int) -> None:

@@ -48,15 +48,22 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: str | Path, config: Mapping[str, Any], *, device: str = "auto") -> RunFolder:
-        """A new folder holding the resolved config and the machine; parents are made.
+    def create(
+        cls,
+        path: str | Path,
+        config: Mapping[str, Any],
+        *,
+        device: str = "auto",
+        computed_on: Mapping[str, object] | None = None,
+    ) -> RunFolder:
+        """A new folder holding the resolved config and the machine, this one unless told; parents are made.
 
         FileExistsError when `path` is something other than an absent or empty folder; nothing is written then.
         """
         folder = cls(Path(path))
         refuse_occupied(folder.path)
         texts = {
-            "env.json": to_json(environment(device), indent=2) + "\n",
+            "env.json": to_json(dict(computed_on or environment(device)), indent=2) + "\n",
             METRICS: "",
             EVENTS: "",
             "config.yaml": to_text(jsonable(dict(config))),  # last: where it is, all are

@@ -126,6 +126,55 @@ def test_with_less_room_than_asked_for_it_runs_in_fewer_actors(small: Make) -> N
 
 
 @pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_a_study_is_spread_over_the_cluster_and_answers_the_same(tmp_path: Path) -> None:
+    """Its runs are tasks; what is finished is kept, and each says on what machine it was computed."""
+    from dsgd.kept_runs import default_workers
+    from dsgd.results import read_environment, read_history
+    from dsgd.study import conduct
+
+    backend = RayBackend(cpus=0.5)
+    assert default_workers(backend) == 1
+    spread = conduct("consensus_distance", "smoke", out=tmp_path / "ray", backend=backend)
+    here = conduct("consensus_distance", "smoke", out=tmp_path / "here")
+    assert spread["claims"] == here["claims"]
+    assert spread["trained"] == here["trained"] > 1
+    assert conduct("consensus_distance", "smoke", out=tmp_path / "ray", backend=backend)["trained"] == 0
+    for folder in (tmp_path / "here" / "runs").iterdir():
+        twin = tmp_path / "ray" / "runs" / folder.name
+        assert read_history(twin) == read_history(folder)
+        assert read_environment(twin)["threads"] == 1
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster")
+def test_a_task_whose_worker_is_killed_is_tried_again(small: Make) -> None:
+    """And one that fails says so for itself alone."""
+    from dsgd.backends.local import LocalBackend
+    from dsgd.learning_rates import Constant
+    from dsgd.models import Mlp
+
+    runs = [
+        small(n=4, steps=3000, measure_every=3000),
+        small(n=4, model=Mlp((8,), "relu"), learning_rate=Constant(1e100)),
+    ]
+
+    def kill() -> None:
+        while not (found := workers(b"ray::recorded")):
+            time.sleep(0.01)
+        time.sleep(1)
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    outcomes = {place: recordings[0].outcome for place, recordings in RayBackend().spread([[run] for run in runs])}
+    expected = LocalBackend("cpu").train(runs[0])
+    assert struck
+    assert all(torch.equal(outcomes[0].params[name], leaf) for name, leaf in expected.params.items())
+    assert "not finite" in str(outcomes[1])
+
+
+@pytest.mark.cluster
 def test_a_cluster_of_its_own_is_locked_private_and_gone_afterwards(tmp_path: Path) -> None:
     """Seen from outside, while a run in another process goes on."""
     import subprocess
@@ -149,10 +198,14 @@ def test_a_cluster_of_its_own_is_locked_private_and_gone_afterwards(tmp_path: Pa
 
 def actors() -> list[int]:
     """The processes of our actors on this machine."""
+    return workers(b"ray::RayRank")
+
+
+def workers(name: bytes) -> list[int]:
     found = []
     for folder in Path("/proc").iterdir():
         try:
-            if folder.name.isdigit() and b"ray::RayRank" in (folder / "cmdline").read_bytes():
+            if folder.name.isdigit() and name in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
         except OSError:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,11 @@ from dsgd.backends.devices import check_device
 from dsgd.backends.processes import check_count, check_terms
 from dsgd.backends.rank import Rank
 from dsgd.backends.ray_cluster import connected
+from dsgd.backends.ray_tasks import spread
+from dsgd.backends.recorded import Recorded
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
 from dsgd.loop import Keeper, Observer, Result
+from dsgd.packs import packs
 from dsgd.run import Run
 from dsgd.simulation import World, check
 
@@ -75,6 +78,20 @@ class RayBackend:
                 restarts=self.restarts,
             )
             return supervise(fleet, terms, run, observers, world, keeper)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether a study's runs go to the cluster whole, a task each, as they do unless each is to have actors."""
+        return self.actors == 0
+
+    def packs(self, runs: Sequence[Run]) -> list[list[int]]:
+        """The places of runs that one task trains together; alone where each is to have actors."""
+        return packs(runs) if self.spreads else [[place] for place in range(len(runs))]
+
+    def spread(self, parts: Sequence[Sequence[Run]]) -> Iterator[tuple[int, list[Recorded]]]:
+        """The place of each part and its runs' recordings, as they are done on the cluster."""
+        with connected(self.address, self.insecure_cluster, self.cpus):
+            yield from spread(parts, self.cpus, self._gpus(), self.restarts)
 
     def _gpus(self) -> float:
         """GPUs an actor gets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Recorded:
-    """An observer that keeps what it is told, how the run ended, and on what machine."""
+    """An observer that keeps what it is told; how the run ended, on what machine, and after how many seconds."""
 
     told: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     outcome: Result | Exception | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def stepped(self, step: int) -> None:
         """Nothing: by the time it is told, all steps are done."""
@@ -50,6 +52,7 @@ def recorded(runs: Sequence[Run], device: str, threads: int) -> list[Recorded]:
     torch.set_num_threads(threads)
     backend, recordings = LocalBackend(device), [Recorded(environment=environment(device)) for _ in runs]
     outcomes: Sequence[Result | Exception]
+    began = time.perf_counter()
     try:
         if len(runs) > 1:
             outcomes = backend.train_pack(runs, [[one] for one in recordings])
@@ -58,5 +61,5 @@ def recorded(runs: Sequence[Run], device: str, threads: int) -> list[Recorded]:
     except Exception as error:
         outcomes = [error] * len(runs)
     for one, outcome in zip(recordings, outcomes, strict=True):
-        one.outcome = outcome
+        one.outcome, one.seconds = outcome, (time.perf_counter() - began) / len(runs)
     return recordings

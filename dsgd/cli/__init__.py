@@ -24,6 +24,10 @@ app.add_typer(topology_app, name="topology")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="A new or empty folder for the results.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure-cluster", help="Accept a Ray cluster elsewhere that lets in anybody.")
+]
+BACKEND = re.compile(r"backend[.=]")
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
 
 
@@ -43,6 +47,7 @@ def run(
     arguments: Annotated[list[str], typer.Argument(metavar="[CONFIG] [a.b=c]...", help="A YAML file, and overrides.")],
     out: Out = None,
     device: Device = None,
+    insecure_cluster: Insecure = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration, train nothing.")
     ] = False,
@@ -57,7 +62,7 @@ def run(
     from dsgd.yaml_values import to_text
 
     path, overrides = _config_and_overrides(arguments)
-    config = load(path, [*overrides, *([f"backend.device={device}"] if device else [])])
+    config = load(path, [*overrides, *_where(device, insecure_cluster)])
     if dry_run:
         printed.show(resolved(config), to_text(resolved(config)).rstrip(), as_json)
     else:
@@ -92,6 +97,7 @@ def study(
     seed: Annotated[int | None, typer.Option(help="The first seed.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder; finished runs in it are reused.")] = None,
     device: Device = None,
+    insecure_cluster: Insecure = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that train runs; 0: one a core, or one a GPU.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -105,7 +111,10 @@ def study(
     warn_of_torch()
     try:
         with terminable():
-            summary, folder = conducted(name, words or [], preset, seed, out, device or "auto", workers)
+            where = [word for word in words or [] if BACKEND.match(word)]
+            changes = [word for word in words or [] if word not in where]
+            where += _where(device, insecure_cluster)
+            summary, folder = conducted(name, changes, preset, seed, out, where, workers)
     except KeyboardInterrupt as error:
         printed.say("interrupted; the same command continues with the runs that are missing")
         raise typer.Exit(status_of(error)) from None
@@ -257,6 +266,12 @@ def _told(error: BaseException) -> tuple[int, Sequence[str]]:
     if isinstance(error, FloatingPointError) or type(error).__name__ in ("StudyError", "BackendError", "NotKept"):
         return 1, [f"failed: {said}"]
     return 1, [f"{type(error).__name__}: {said} (DSGD_DEBUG=1 shows the traceback)"]
+
+
+def _where(device: str | None, insecure_cluster: bool) -> list[str]:
+    """The options that say where to compute, as overrides."""
+    chosen = {f"backend.device={device}": device, "backend.insecure_cluster=true": insecure_cluster}
+    return [override for override, given in chosen.items() if given]
 
 
 def _config_and_overrides(arguments: Sequence[str]) -> tuple[Path | None, Sequence[str]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dsgd import study as studies
-from dsgd.backends.local import LocalBackend
 from dsgd.cli.printed import say
 from dsgd.cli.progress import study_progress
-from dsgd.config import ConfigError, changes
+from dsgd.config import ConfigError, backend_of, changes
 from dsgd.config.checks import check_backend
 from dsgd.kept_runs import default_workers
 
@@ -23,12 +22,15 @@ def conducted(
     preset: str | None,
     seed: int | None,
     out: Path | None,
-    device: str,
+    where: Sequence[str],
     workers: int,
 ) -> tuple[dict[str, Any], Path]:
-    """The study's summary and its folder; ConfigError for what is refused before anything is trained."""
+    """The study's summary and its folder; ConfigError for what is refused before anything is trained.
+
+    `where` are the words that say on what backend, which decide nothing of the answer.
+    """
     try:
-        backend = LocalBackend(device)
+        backend = backend_of(where)
         check_backend(backend)
         study = studies.find_study(name)
         changed = changes(studies.settings_of(study, preset, seed)[1], words)

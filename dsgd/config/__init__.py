@@ -28,7 +28,8 @@ from dsgd.yaml_values import dotted, read_file
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Config", "ConfigError", "changes", "content_of", "load", "load_config", "parse", "read", "resolved"]
+__all__ = ["Config", "ConfigError", "backend_of", "changes", "content_of", "load", "load_config", "parse", "read"]
+__all__ += ["resolved"]
 
 BESIDE_RUN = (
     "name",
@@ -78,7 +79,7 @@ def read(given: Mapping[str, Any], stem: str | None = None) -> Config:
         {
             "run": lambda: _run(of_run),
             "keeping": lambda: _keeping(given),
-            "backend": lambda: part(BACKENDS, "local", given.get("backend", {}), "backend"),
+            "backend": lambda: _backend(given),
             "name": lambda: _name(given["name"]) if "name" in given else None,
         }
     )
@@ -103,6 +104,20 @@ def changes(settings: Any, overrides: Sequence[str]) -> dict[str, Any]:
     if problems or more:
         raise ConfigError(*problems, *more)
     return values
+
+
+def backend_of(overrides: Sequence[str]) -> Backend:
+    """The backend that overrides such as `backend=ray` and `backend.actors=4` describe; ConfigError as for a run."""
+    given, problems = with_overrides({}, overrides)
+    values, more = attempted({"backend": lambda: _backend(given)})
+    if problems or more:
+        raise ConfigError(*problems, *more)
+    backend: Backend = values["backend"]
+    return backend
+
+
+def _backend(given: Mapping[str, Any]) -> Any:
+    return part(BACKENDS, "local", given.get("backend", {}), "backend")
 
 
 def content_of(path: Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from dsgd import results
-from dsgd.backends.local import LocalBackend
 
 if TYPE_CHECKING:
     from dsgd.backends import Backend
@@ -154,6 +153,8 @@ def _outcomes(runs: list[Run], backend: Backend, observers: list[tuple[Observer,
 
 def default_workers(backend: Backend) -> int:
     """One process a core where each run is computed in one, on the CPU; one in all where runs share what there is."""
+    from dsgd.backends.local import LocalBackend
+
     here = isinstance(backend, LocalBackend) and backend.torch_device().type == "cpu"
     return os.cpu_count() or 1 if here else 1
 

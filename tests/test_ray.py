@@ -154,15 +154,13 @@ def test_a_task_whose_worker_is_killed_is_tried_again(small: Make) -> None:
     from dsgd.learning_rates import Constant
     from dsgd.models import Mlp
 
-    runs = [
-        small(n=4, steps=3000, measure_every=3000),
-        small(n=4, model=Mlp((8,), "relu"), learning_rate=Constant(1e100)),
-    ]
+    diverging = small(n=4, model=Mlp((8,), "relu"), learning_rate=Constant(1e100))
+    runs, struck = [small(n=4, steps=6000, measure_every=6000), diverging], list[int]()
 
     def kill() -> None:
         while not (found := workers(b"ray::recorded")):
             time.sleep(0.01)
-        time.sleep(1)
+        struck.extend(found)
         for pid in found:
             os.kill(pid, signal.SIGKILL)
 

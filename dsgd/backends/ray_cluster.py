@@ -106,7 +106,8 @@ def keep_token_private(make: bool = False) -> None:
             with os.fdopen(opened, "w") as written:
                 written.write(secrets.token_hex(32))
     if path.is_file() and path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+        with suppress(PermissionError):  # another user's, such as a mounted secret
+            path.chmod(0o600)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ STEPS_BETWEEN_ASKING = 8  # whether to stop, where several places must agree
 class Result:
     """What a run leaves: stacked parameters, leaves (n, ...), one row a measurement, and the seconds it took.
 
-    `data_sha256` is the hash of the data set's own bytes; `bytes_crossed` went between the places that held replicas.
+    `data_sha256` is the hash of the data set's own bytes; `bytes_crossed` went between the places that held replicas,
+    and `dropped` messages came too late to be mixed.
     """
 
     params: dict[str, Tensor]
@@ -29,6 +30,7 @@ class Result:
     seconds: float
     data_sha256: str
     bytes_crossed: int = 0
+    dropped: int = 0
 
 
 class Observer(Protocol):
@@ -86,8 +88,8 @@ def simulate(
         if keeper:
             keep(simulation, world, keeper)
     params = dict(simulation.communicator.collect(world.ensemble.params) or {})
-    crossed = simulation.communicator.bytes_crossed
-    return Result(params, history, time.perf_counter() - began, simulation.data_sha256, crossed)
+    counted = simulation.communicator.bytes_crossed, simulation.communicator.dropped
+    return Result(params, history, time.perf_counter() - began, simulation.data_sha256, *counted)
 
 
 def keep(simulation: Simulation, world: World, keeper: Keeper) -> None:

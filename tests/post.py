@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from dsgd.communicators import Distributed, PeerLost
+from dsgd.communicators.distributed import Wait
 
 Blocks = tuple[tuple[int, ...], ...]
 
@@ -58,9 +60,9 @@ class Office:
             self.letters[key] = letter
             self.changed.notify_all()
 
-    def take(self, key: tuple[int, int, int]) -> torch.Tensor:
+    def take(self, key: tuple[int, int, int], seconds: float | None = None) -> torch.Tensor:
         with self.changed:
-            if not self.changed.wait_for(lambda: key in self.letters, self.timeout):
+            if not self.changed.wait_for(lambda: key in self.letters, seconds or self.timeout):
                 raise PeerLost(f"place {key[1]} did not answer within {self.timeout:g} s")
             return self.letters[key]
 
@@ -75,14 +77,20 @@ class Threads:
 
     def exchange(
         self, number: int, outgoing: Mapping[int, torch.Tensor], incoming: Mapping[int, torch.Tensor]
-    ) -> tuple[dict[int, Callable[[], None]], Callable[[], None]]:
+    ) -> tuple[dict[int, Wait], dict[int, Wait]]:
         for peer, letter in outgoing.items():
             self.office.post((number, self.me, peer), letter)
 
-        def wait(peer: int, into: torch.Tensor) -> None:
-            into.copy_(self.office.take((number, peer, self.me)))
+        def wait(peer: int, into: torch.Tensor, seconds: float | None) -> bool:
+            try:
+                into.copy_(self.office.take((number, peer, self.me), seconds))
+            except PeerLost:
+                if seconds is None:
+                    raise
+                return False
+            return True
 
-        return {k: lambda k=k, b=b: wait(k, b) for k, b in incoming.items()}, lambda: None
+        return {k: partial(wait, k, b) for k, b in incoming.items()}, dict.fromkeys(outgoing, lambda seconds: True)
 
     def total(self, tensor: torch.Tensor) -> None:
         self._totals += 1
@@ -92,13 +100,15 @@ class Threads:
         tensor.copy_(torch.stack(letters).sum(dim=0))
 
 
-def everywhere(blocks: Blocks, work: Callable[[Distributed], Any], office: Office | None = None) -> list[Any]:
+def everywhere(
+    blocks: Blocks, work: Callable[[Distributed], Any], office: Office | None = None, patience: float | None = None
+) -> list[Any]:
     """What `work` returns in each of the places that hold the replicas `blocks`, a thread each.
 
     Where some fail, the error is that of the first to fail, not of those that then wait in vain.
     """
     office = office or Office(len(blocks))
-    places = [Distributed(blocks, Threads(k, office)) for k in range(len(blocks))]
+    places = [Distributed(blocks, Threads(k, office), patience) for k in range(len(blocks))]
     with ThreadPoolExecutor(len(blocks)) as pool:
         done = [pool.submit(work, place) for place in places]
     errors = [error for each in done if (error := each.exception())]

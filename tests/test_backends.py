@@ -239,11 +239,14 @@ def test_more_places_than_replicas_are_refused_before_any_starts(small: Make) ->
 
 
 class Doomed:
-    """A fleet of real processes, one of which is struck by a signal once the run has taken some steps."""
+    """A fleet of real processes, one of which is struck by a signal once the run has taken some steps.
 
-    def __init__(self, seen: Seen, strike: int, after: int, times: int = 1, stream: int = 0) -> None:
-        self.seen, self.strike, self.after, self.times = seen, strike, after, times
-        self.random = random.Random(stream)
+    With `wake_after` it goes on so many seconds later.
+    """
+
+    def __init__(self, seen: Seen, strike: int, after: int, times: int = 1, wake_after: float | None = None) -> None:
+        self.seen, self.strike, self.after, self.times, self.wake_after = seen, strike, after, times, wake_after
+        self.random = random.Random(0)
         self.struck: list[int] = []
 
     def places(self, count: int) -> list[Place]:
@@ -257,6 +260,9 @@ class Doomed:
             time.sleep(0.002)
         self.struck.append(self.seen.steps[-1])
         os.kill(child.process.pid or 0, self.strike)
+        if self.wake_after is not None:
+            time.sleep(self.wake_after)
+            os.kill(child.process.pid or 0, signal.SIGCONT)
 
 
 @cache
@@ -279,6 +285,22 @@ def test_a_lost_place_is_noticed_and_the_run_ends_with_the_undisturbed_numbers(s
     assert all(torch.equal(result.params[name], leaf) for name, leaf in expected.params.items())
     assert result.history == expected.history == seen.rows
     assert [step for step, _ in seen.snapshots] == [0, 200, 400, 600]
+
+
+def test_a_slow_place_is_waited_for_or_left_out_as_the_terms_say(small: Make) -> None:
+    """Stopped for a second and a half: with patience the others mix without it, and say how often."""
+    run, seen = small(n=4, steps=400, measure_every=400), Seen()
+    fleet = Doomed(seen, signal.SIGSTOP, after=50, wake_after=1.5)
+    result = supervise(fleet, Terms(2, device="cpu", timeout=20, patience=0.1), run, (seen,))
+    assert fleet.struck
+    assert seen.events == []
+    assert 0 < result.dropped < 100
+    assert all(leaf.isfinite().all() for leaf in result.params.values())
+    waiting = Doomed(Seen(), signal.SIGSTOP, after=50, wake_after=1.5)
+    patient = supervise(waiting, Terms(2, device="cpu", timeout=20), run, (waiting.seen,))
+    expected = undisturbed(run, 2)
+    assert patient.dropped == 0
+    assert all(torch.equal(patient.params[name], leaf) for name, leaf in expected.params.items())
 
 
 def test_too_many_losses_end_the_run_with_a_sentence(small: Make) -> None:

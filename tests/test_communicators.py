@@ -166,3 +166,28 @@ def test_places_that_are_not_in_step_are_told_apart() -> None:
 
     with pytest.raises((MessageError, PeerLost)):
         everywhere(((0, 1), (2, 3)), out_of_step, Office(2, timeout=0.5))
+
+
+def test_whoever_is_late_is_left_out_and_its_weight_stays_with_who_should_have_heard_it() -> None:
+    """Rows of W still sum to one, so that equal rows stay equal; the count says how often."""
+    p = Params(torch.full((2, 6), 3.0, dtype=torch.float64), Layout(("w",), ((6,),)))
+    ring, office = Topology("ring", 6).matrix(), Office(3, faults={"delay": 0.5}, seed=3)
+
+    def mixed(place: Distributed) -> tuple[torch.Tensor, int]:
+        rows = p
+        for _ in range(6):
+            rows = place.mix(rows, ring)
+        return rows.matrix, place.dropped
+
+    found = everywhere(((0, 1), (2, 3), (4, 5)), mixed, office, patience=0.002)
+    assert sum(dropped for _, dropped in found) > 0
+    for rows, _ in found:
+        torch.testing.assert_close(rows, p.matrix, rtol=1e-14, atol=0)
+
+
+def test_with_patience_enough_nobody_is_left_out(small: Make) -> None:
+    run = small(n=5)
+    found = everywhere(BLOCKS["three"], lambda place: simulate(Simulation(run, place, CPU)), patience=10.0)
+    undisturbed, _ = in_parts(run, BLOCKS["three"])
+    assert [result.dropped for result in found] == [0, 0, 0]
+    assert all(torch.equal(found[0].params[name], leaf) for name, leaf in undisturbed.items())

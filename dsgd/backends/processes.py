@@ -29,16 +29,18 @@ class ProcessesBackend:
     """`actors` processes share the replicas out (0: one a core), each with its share of the cores and, if any, a GPU.
 
     A process silent for `timeout` seconds is lost; the run goes on from the world kept last, at most `restarts` times.
+    With `straggler_timeout` one that is late by so many seconds is left out of a gossip; 0 waits for it.
     """
 
     actors: int = 0
     device: str = "auto"
     timeout: float = 30.0
     restarts: int = 3
+    straggler_timeout: float = 0
 
     def __post_init__(self) -> None:
         check_device(self.device)
-        check_terms(self.actors, self.timeout, self.restarts)
+        check_terms(self)
 
     def train(
         self,
@@ -58,6 +60,7 @@ class ProcessesBackend:
             threads=max(1, cores // count),
             timeout=self.timeout,
             restarts=self.restarts,
+            patience=self.straggler_timeout or None,
         )
         return supervise(self, terms, run, observers, world, keeper)
 
@@ -134,14 +137,15 @@ def answer(pipe: Connection) -> None:
             os._exit(0)
 
 
-def check_terms(actors: int, timeout: float, restarts: int) -> None:
+def check_terms(backend: Any) -> None:
     """ValueError for what no run could be shared out by."""
-    if actors < 0:
-        raise ValueError(f"actors is {actors}; it must be at least 0 (0: as many as there is room for)")
-    if not timeout > 0:
-        raise ValueError(f"timeout is {timeout}; it must be above 0 seconds")
-    if restarts < 0:
-        raise ValueError(f"restarts is {restarts}; it must be at least 0")
+    if backend.actors < 0:
+        raise ValueError(f"actors is {backend.actors}; it must be at least 0 (0: as many as there is room for)")
+    if not backend.timeout > 0:
+        raise ValueError(f"timeout is {backend.timeout}; it must be above 0 seconds")
+    for name in ("restarts", "straggler_timeout"):
+        if not getattr(backend, name) >= 0:
+            raise ValueError(f"{name} is {getattr(backend, name)}; it must be at least 0")
 
 
 def check_count(actors: int, n: int) -> None:

@@ -34,8 +34,9 @@ Carrier = Literal["gloo", "nccl"]
 class Job:
     """What all places of a run are told: the run, who holds which replicas, and how they talk.
 
-    A peer silent for `timeout` seconds is lost; all places must be ready within `start_timeout`. The world is kept
-    every `keep_every` steps; 0: only when the run is stopped.
+    A peer silent for `timeout` seconds is lost; all places must be ready within `start_timeout`. With `patience` one
+    that is late by so many seconds is left out of a gossip. The world is kept every `keep_every` steps; 0: only when
+    the run is stopped.
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Job:
     threads: int
     timeout: float
     start_timeout: float
+    patience: float | None
     keep_every: int
 
 
@@ -139,7 +141,7 @@ class Rank:
         device = device_of(job, me)
         job.run.task.data.load()
         transport = self._transport(job, me, host, store, device)
-        simulation = Simulation(job.run, Distributed(job.blocks, transport), device)
+        simulation = Simulation(job.run, Distributed(job.blocks, transport, job.patience), device)
         with side_by_side(threads_for(simulation.multiplications)):
             return simulate(simulation, (_Teller(self),), world, _Keeper(self, job.keep_every))
 

@@ -37,6 +37,7 @@ class RayBackend:
     run, here. `gpus` 0 takes one GPU an actor if the cluster has that many, else an equal share. `placement` is how Ray
     lays the actors out over nodes. A place silent for `timeout` seconds is lost; the run goes on from the world kept
     last, at most `restarts` times, with fewer actors if after `wait` seconds there is no room for all.
+    With `straggler_timeout` one that is late by so many seconds is left out of a gossip; 0 waits for it.
     """
 
     actors: int = 0
@@ -47,12 +48,13 @@ class RayBackend:
     placement: Placement = "PACK"
     timeout: float = 30.0
     restarts: int = 3
+    straggler_timeout: float = 0
     wait: float = 10.0
     insecure_cluster: bool = False
 
     def __post_init__(self) -> None:
         check_device(self.device)
-        check_terms(self.actors, self.timeout, self.restarts)
+        check_terms(self)
         for name in ("cpus", "gpus", "wait"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
@@ -76,6 +78,7 @@ class RayBackend:
                 threads=max(1, int(self.cpus)),
                 timeout=self.timeout,
                 restarts=self.restarts,
+                patience=self.straggler_timeout or None,
             )
             return supervise(fleet, terms, run, observers, world, keeper)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dsgd.backends.rank import Carrier, Hello, Job, Outcome, Report
@@ -51,7 +51,8 @@ class Terms:
     """How a run is shared out and what is done about losses.
 
     Replicas live in `count` places with `threads` threads each. A silent place is lost after `timeout` seconds, or
-    `start_timeout` while it starts; after more than `restarts` losses the run fails.
+    `start_timeout` while it starts; after more than `restarts` losses the run fails. With `patience` whoever is late by
+    so many seconds is left out of a gossip, and counted.
     """
 
     count: int
@@ -61,6 +62,7 @@ class Terms:
     timeout: float = 30.0
     start_timeout: float = 120.0
     restarts: int = 3
+    patience: float | None = None
 
 
 def supervise(
@@ -140,9 +142,14 @@ class Attempt:
         outcomes = self._outcomes()
         first, *others = (outcome.result for outcome in outcomes)
         assert first is not None
-        crossed = first.bytes_crossed + sum(other.bytes_crossed for other in others if other)
-        seconds = time.perf_counter() - began
-        return Result(first.params, self.audience.history, seconds, first.data_sha256, crossed)
+        everyone = [first, *(other for other in others if other)]
+        return replace(
+            first,
+            history=self.audience.history,
+            seconds=time.perf_counter() - began,
+            bytes_crossed=sum(one.bytes_crossed for one in everyone),
+            dropped=sum(one.dropped for one in everyone),
+        )
 
     def _begin(self) -> None:
         terms, count = self.terms, len(self.places)
@@ -157,6 +164,7 @@ class Attempt:
             terms.threads,
             terms.timeout,
             terms.start_timeout,
+            terms.patience,
             self.audience.keeper.every if self.audience.keeper else 0,
         )
         world = self.audience.world

@@ -12,10 +12,10 @@ class Communicator(Protocol):
     """The replicas numbered `rows`, ascending, of n in all, and what passes between them and the others.
 
     `mix(p, w, plus)` returns the rows held here of W p + plus, for the rows `p` and `plus` held here: contiguous, and
-    `p` itself only where W is the identity and nothing is added. `gather(p)` returns all n replicas' rows; `collect(p)`
-    does so in the one place that `leads`, and None elsewhere. All places call them in the same order. `bytes_crossed`
-    were sent from here to other places by `mix`. `begin(p, w)` says that a `mix` of this very `p` and `w` comes next,
-    so that what must be sent can be on its way meanwhile.
+    `p` itself only where W is the identity and nothing is added. `begin(p, w)` says that a `mix` of this very `p` and
+    `w` comes next, so that what must be sent can be on its way meanwhile. `gather(p)` returns all n replicas' rows;
+    `collect(p)` does so in the one place that `leads`, and None elsewhere. All places call them in the same order.
+    `bytes_crossed` were sent from here to other places by `mix`, and `dropped` messages came too late to be mixed.
     """
 
     @property
@@ -26,6 +26,8 @@ class Communicator(Protocol):
     def leads(self) -> bool: ...
     @property
     def bytes_crossed(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
     def begin(self, p: Params, w: MixingMatrix) -> None: ...
     def mix(self, p: Params, w: MixingMatrix, plus: Scaled | None = None) -> Params: ...
     def gather(self, p: Params) -> Params: ...

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Wait = Callable[[float | None], bool]  # whether it is done within so many seconds; None: else PeerLost in the end
+
+
 class Transport(Protocol):
     """Carries messages between the places 0 to `size` - 1, of which this is `me`; their buffers lie on `device`.
 
     `exchange(number, outgoing, incoming)` begins to send the buffers of `outgoing` to these peers and to fill those of
-    `incoming` by what they send in their exchange of the same number; for each peer of `incoming` it returns a function
-    that waits until its message is there, and one that waits until all was sent. `total(tensor)` replaces the tensor by
-    its sum over all places, the same to the last bit in each. Both raise PeerLost when a peer does not answer in time.
+    `incoming` by what they send in their exchange of the same number; for each buffer of both it returns what waits for
+    it. `total(tensor)` replaces the tensor by its sum over all places, the same to the last bit in each. All raise
+    PeerLost when a peer does not answer in time.
     """
 
     @property
@@ -38,7 +41,7 @@ class Transport(Protocol):
     def device(self) -> torch.device | str: ...
     def exchange(
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
-    ) -> tuple[dict[int, Callable[[], None]], Callable[[], None]]: ...
+    ) -> tuple[dict[int, Wait], dict[int, Wait]]: ...
     def total(self, tensor: Tensor) -> None: ...
 
 
@@ -47,10 +50,15 @@ class PeerLost(RuntimeError):
 
 
 class Distributed:
-    """The replicas `blocks[transport.me]` of the n in `blocks`; the first place leads."""
+    """The replicas `blocks[transport.me]` of the n in `blocks`; the first place leads.
 
-    def __init__(self, blocks: Blocks, transport: Transport) -> None:
-        self.blocks, self.transport = blocks, transport
+    With `patience`, in seconds, a peer whose rows come later is left out when they are mixed: whoever should have heard
+    it hears itself instead. `dropped` counts these messages.
+    """
+
+    def __init__(self, blocks: Blocks, transport: Transport, patience: float | None = None) -> None:
+        self.blocks, self.transport, self.patience = blocks, transport, patience
+        self.dropped = 0
         self.n = sum(map(len, blocks))
         self.rows = tuple(blocks[transport.me])
         self.leads = transport.me == 0
@@ -87,9 +95,16 @@ class Distributed:
         (_, _, arrive), self._begun = self._begun, None
         ready, matrix = self._ready(w, p.matrix), p.matrix
         mixed = ready.here(matrix, plus)
-        for k, (touched, others) in ready.receives.items():
-            mixed.index_add_(0, touched, others(arrive(k).to(matrix.device), None))
-        arrive.sent()
+        for k, heard in ready.receives.items():
+            rows = arrive(k, self.patience)
+            if rows is None:
+                self.dropped += 1
+                ready.arriving[k] = Message(len(ready.arriving[k].rows), matrix, self.transport.device)
+                mixed.index_add_(0, heard.touched, matrix[heard.touched] * heard.weight)
+            else:
+                mixed.index_add_(0, heard.touched, heard.others(rows.to(matrix.device), None))
+        for k in arrive.unsent(self.patience):
+            ready.leaving[k] = Message(len(ready.leaving[k].rows), matrix, self.transport.device)
         self.bytes_crossed += ready.bytes_a_mix
         return mixed
 
@@ -121,8 +136,10 @@ class Distributed:
             whole = matrix.new_empty(self.n, matrix.shape[1])
             whole[list(self.rows)] = matrix
             for k in peers:
-                whole[list(self.blocks[k])] = arrive(k).to(matrix.device)
-        arrive.sent()
+                rows = arrive(k)
+                assert rows is not None
+                whole[list(self.blocks[k])] = rows.to(matrix.device)
+        arrive.unsent()
         return whole
 
     def _begin(
@@ -141,12 +158,12 @@ class Distributed:
             else:
                 leaving[k].rows.copy_(matrix.index_select(0, rows))
             leaving[k].mark(self._exchanges, self.transport.me)
-        waits, sent = self.transport.exchange(
+        arrivals, departures = self.transport.exchange(
             self._exchanges,
             {k: message.raw for k, message in leaving.items()},
             {k: message.raw for k, message in arriving.items()},
         )
-        return _Arriving(self._exchanges, arriving, waits, sent)
+        return _Arriving(self._exchanges, arriving, arrivals, departures)
 
     def _ready(self, w: MixingMatrix, like: Tensor) -> _Ready:
         """This place's part in W made ready for matrices like this one; the latest few are kept."""
@@ -161,18 +178,32 @@ class Distributed:
 
 @dataclass(frozen=True)
 class _Arriving:
-    """The messages of one exchange on their way here."""
+    """The messages of one exchange on their way."""
 
     number: int
     messages: Mapping[int, Message]
-    waits: Mapping[int, Callable[[], None]]
-    sent: Callable[[], None]
+    arrivals: Mapping[int, Wait]
+    departures: Mapping[int, Wait]
 
-    def __call__(self, peer: int) -> Tensor:
-        """The rows of a peer's message, once they are there."""
-        self.waits[peer]()
+    def __call__(self, peer: int, patience: float | None = None) -> Tensor | None:
+        """The rows of a peer's message, once they are there; None after the patience, its buffer then still in use."""
+        if not self.arrivals[peer](patience):
+            return None
         self.messages[peer].check(self.number, peer)
         return self.messages[peer].rows
+
+    def unsent(self, patience: float | None = None) -> list[int]:
+        """The peers that did not take their message within the patience, whose buffers are still being sent."""
+        return [k for k, wait in self.departures.items() if not wait(patience)]
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What is made of a peer's rows: `others` of them is added to the rows `touched`, which give it the `weight`."""
+
+    touched: Tensor
+    others: Mix
+    weight: Tensor  # (touched, 1)
 
 
 @dataclass(frozen=True)
@@ -182,7 +213,7 @@ class _Ready:
     w: MixingMatrix  # held, so that its id stays its own
     here: Mix
     sends: dict[int, Tensor]
-    receives: dict[int, tuple[Tensor, Mix]]
+    receives: dict[int, _Heard]
     arriving: dict[int, Message]
     leaving: dict[int, Message]
     bytes_a_mix: int
@@ -198,7 +229,8 @@ def ready(w: MixingMatrix, part: Exchange, like: Tensor, device: torch.device | 
     receives, arriving = {}, {}
     for k, heard in part.receives.items():
         arriving[k] = Message(heard.others.n, like, device)
-        receives[k] = on(heard.touched), operator(heard.others, like)
+        weight = heard.others.dense(like).sum(dim=1, keepdim=True)
+        receives[k] = _Heard(on(heard.touched), operator(heard.others, like), weight)
     leaving = {k: Message(len(rows), like, device) for k, rows in part.sends.items()}
     sends = {k: on(rows) for k, rows in part.sends.items()}
     sent = sum(message.rows.nbytes for message in leaving.values())

@@ -18,7 +18,7 @@ KEPT = 32  # matrices made ready for use: the few through which a schedule cycle
 class Local:
     """All n replicas in this process, as the rows of one matrix."""
 
-    leads, bytes_crossed = True, 0
+    leads, bytes_crossed, dropped = True, 0, 0
 
     def __init__(self, n: int) -> None:
         self.n = n

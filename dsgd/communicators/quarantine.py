@@ -25,6 +25,10 @@ class Quarantine:
     def bytes_crossed(self) -> int:
         return self.inner.bytes_crossed
 
+    @property
+    def dropped(self) -> int:
+        return self.inner.dropped
+
     def begin(self, p: Params, w: MixingMatrix) -> None:
         """Nothing: who is heard is known only when all rows have been looked at."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from dsgd.communicators.distributed import PeerLost
+from dsgd.communicators.distributed import PeerLost, Wait
 
 if TYPE_CHECKING:
     import torch
@@ -38,16 +41,12 @@ class Gloo:
 
     def exchange(
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
-    ) -> tuple[dict[int, Callable[[], None]], Callable[[], None]]:
-        tag, group = number % TAGS, self._group
-        receiving = {k: self._asked(k, partial(group.recv, [buffer], k, tag)) for k, buffer in incoming.items()}
-        sending = {k: self._asked(k, partial(group.send, [buffer], k, tag)) for k, buffer in outgoing.items()}
+    ) -> tuple[dict[int, Wait], dict[int, Wait]]:
+        def begun(begin: Any, buffers: Mapping[int, Tensor]) -> dict[int, Wait]:
+            works = {k: self._asked(k, partial(begin, [b], k, number % TAGS)) for k, b in buffers.items()}
+            return {k: Awaited(partial(self._asked, k, work.wait), buffers[k]) for k, work in works.items()}
 
-        def sent() -> None:
-            for k, work in sending.items():
-                self._asked(k, work.wait)
-
-        return {k: partial(self._asked, k, work.wait) for k, work in receiving.items()}, sent
+        return begun(self._group.recv, incoming), begun(self._group.send, outgoing)
 
     def total(self, tensor: Tensor) -> None:
         self._asked(None, self._group.allreduce([tensor]).wait)
@@ -60,8 +59,47 @@ class Gloo:
             raise PeerLost(f"{who} is gone, or did not answer place {self.me} within {self._timeout:g} s") from error
 
 
+@dataclass
+class Awaited:
+    """Waits by `wait`, which ends or raises in its own time; where that may not last, in a thread beside.
+
+    gloo has no other way: a wait that times out closes all its connections, and it does not say what has arrived.
+    """
+
+    wait: Callable[[], Any]
+    buffer: Tensor  # not let go while gloo may write there
+    _begun: Future[Any] | None = None
+
+    def __call__(self, seconds: float | None) -> bool:
+        if seconds is None and self._begun is None:
+            self.wait()
+            return True
+        self._begun = self._begun or _in_thread(self.wait)
+        try:
+            self._begun.result(seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+def _in_thread(wait: Callable[[], Any]) -> Future[Any]:
+    done: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(wait())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return done
+
+
 class Collective:
-    """The process group that torch.distributed was initialised with, one GPU a place for NCCL; buffers lie there."""
+    """The process group that torch.distributed was initialised with, one GPU a place for NCCL; buffers lie there.
+
+    It waits for whoever is late.
+    """
 
     def __init__(self, device: torch.device | str) -> None:
         import torch.distributed as dist
@@ -70,18 +108,19 @@ class Collective:
 
     def exchange(
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
-    ) -> tuple[dict[int, Callable[[], None]], Callable[[], None]]:
+    ) -> tuple[dict[int, Wait], dict[int, Wait]]:
         import torch.distributed as dist
 
         operations = [dist.P2POp(dist.irecv, b, k) for k, b in sorted(incoming.items())]
         operations += [dist.P2POp(dist.isend, b, k) for k, b in sorted(outgoing.items())]
         works = dist.batch_isend_irecv(operations) if operations else []
 
-        def wait() -> None:
+        def wait(seconds: float | None) -> bool:
             while works:
                 _asked_of_group(works.pop().wait)
+            return True
 
-        return dict.fromkeys(incoming, wait), wait
+        return dict.fromkeys(incoming, wait), dict.fromkeys(outgoing, wait)
 
     def total(self, tensor: Tensor) -> None:
         import torch.distributed as dist

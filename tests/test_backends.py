@@ -18,6 +18,7 @@ import torch
 from dsgd.algorithms import ALGORITHMS
 from dsgd.backends.local import LocalBackend
 from dsgd.backends.processes import ChildPlace, ProcessesBackend
+from dsgd.backends.rank import Hello
 from dsgd.backends.supervision import BackendError, Place, Terms, supervise
 from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
@@ -236,6 +237,38 @@ def test_terms_that_nobody_could_keep_are_refused(wrong: dict[str, Any], said: s
 def test_more_places_than_replicas_are_refused_before_any_starts(small: Make) -> None:
     with pytest.raises(ValueError, match="actors is 9, but there are only 4 replicas; take 1 to 4"):
         ProcessesBackend(actors=9).train(small(n=4))
+
+
+class Told:
+    """A place of which only what it says of itself is known."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, node: str, **versions: str) -> None:
+        self.hello = Hello(1, node, {"dsgd's sources": "a" * 12, "torch": "2.13", "python": "3.11"} | versions)
+        self.ended = False
+
+    def ask(self, method: str, *arguments: Any) -> Callable[[float], Any]:
+        assert method == "hello"
+        return lambda seconds: self.hello
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_nodes_with_other_versions_are_refused_and_named(small: Make) -> None:
+    """Before anything is trained; and all places are ended."""
+    places = [Told("first"), Told("second"), Told("third", torch="2.12")]
+
+    class Fleet:
+        def places(self, count: int) -> list[Place]:
+            return list(places)
+
+    with pytest.raises(
+        BackendError, match=r"torch differ: 2.13 on first, 2.12 on third; install the same on all nodes"
+    ):
+        supervise(Fleet(), Terms(3), small(n=4))
+    assert all(place.ended for place in places)
 
 
 class Doomed:

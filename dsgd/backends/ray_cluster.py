@@ -69,6 +69,7 @@ def _connect(address: str, insecure: bool, cpus: float) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
         raise BackendError(f"no Ray cluster could be reached at address {address}: {said}; see ray start") from None
+    ray._private.worker._worker_logs_enabled = False  # of a lost node Ray tells on stdout, where JSON may be due
     if address == "auto":
         try:
             check_lock(str(ray.get_runtime_context().gcs_address), insecure)

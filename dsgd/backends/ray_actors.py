@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dsgd.backends.devices import check_device
 from dsgd.backends.processes import check_count, check_terms
 from dsgd.backends.rank import Rank
-from dsgd.backends.ray_cluster import connected
+from dsgd.backends.ray_cluster import check_head, connected, head_answers
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.run import Run
@@ -120,6 +120,7 @@ class Actors:
         import ray
         from ray.util.placement_group import placement_group, remove_placement_group
 
+        check_head()
         until, wanted = time.monotonic() + self.needs.wait, count
         elsewhere = {NODE: f"!in({','.join(sorted(self.silent))})"} if self.silent else {}
         self.silent.clear()
@@ -182,7 +183,7 @@ class RayRank(Rank):
 
 
 class ActorPlace:
-    """A rank in a Ray actor; `remove` gives its placement group back, `silent` is told of a node that does not answer."""
+    """A rank in a Ray actor; `remove` gives its placement group back, `silent` is told of a node without answer."""
 
     def __init__(self, handle: Any, remove: Callable[[], None], silent: Callable[[str], None]) -> None:
         self._handle, self._remove, self._silent = handle, remove, silent
@@ -217,6 +218,8 @@ class ActorPlace:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        if not head_answers():
+            return
         ray.kill(self._handle, no_restart=True)
         if self._at:
             there = NodeAffinitySchedulingStrategy(self._at.node, soft=False)

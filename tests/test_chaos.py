@@ -25,9 +25,9 @@ from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.optimizers import AdamW, Sgd
 from dsgd.run import Run
 from tests.test_backends import Keeping, Kept, Seen
-from topologies import OnePeerExponential, RandomMatching, Static, Topology
+from topologies import OnePeerExponential, RandomMatching, Topology
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("_ray")]
 
 FIRST, TIMES = int(os.environ.get("DSGD_CHAOS_SEED", "0")), int(os.environ.get("DSGD_CHAOS", "5"))
 STEPS, CORES = 400, 4
@@ -95,7 +95,7 @@ class Struck(Seen):
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + TIMES))
 def test_killed_actors_leave_no_trace_in_the_numbers(
-    small: Callable[..., Run], _ray: None, processes: Kept, capsys: pytest.CaptureFixture[str], seed: int
+    small: Callable[..., Run], processes: Kept, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
     drawn = random.Random(seed)
     kind = list(KINDS)[seed % len(KINDS)]

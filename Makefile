@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint check data wheel-check image-check bench clean
+.PHONY: demo test slow cluster chaos lint check data wheel-check image-check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -13,6 +13,10 @@ test: $(VENV)/installed-dev
 
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+# Actors are killed at random steps, a line for each run; another DSGD_CHAOS_SEED draws other runs.
+chaos: $(VENV)/installed-dev
+	DSGD_CHAOS=20 $(BIN)/python -m pytest -q -m chaos tests/test_chaos.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -151,7 +151,7 @@ class Rank:
 
         from dsgd.communicators.transports import Collective, Gloo, store_at
 
-        store = self._store or store_at(*at, job.start_timeout)
+        store = self._store or store_at(*at, job.timeout)
         store.set(f"ready {me}", "")
         try:
             store.wait([f"ready {k}" for k in range(len(job.blocks))], timedelta(seconds=job.start_timeout))

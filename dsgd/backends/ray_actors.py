@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dsgd.backends.devices import check_device
 from dsgd.backends.processes import check_count, check_terms
 from dsgd.backends.rank import Rank
-from dsgd.backends.ray_cluster import connected
+from dsgd.backends.ray_cluster import check_head, connected, head_answers
 from dsgd.backends.ray_tasks import spread
 from dsgd.backends.recorded import Recorded
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
@@ -27,6 +27,7 @@ from dsgd.simulation import World, check
 Placement = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
 SHORTEST_WAIT = 1.0  # seconds for Ray to place actors for which there is room
 SECONDS_TO_START, SECONDS_TO_KILL = 120.0, 5.0
+NODE = "ray.io/node-id"  # the label that Ray gives each node
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,14 @@ class Needs:
 
 @dataclass(frozen=True)
 class Actors:
-    """A fleet of Ray actors, each attempt's in a placement group of their own."""
+    """A fleet of Ray actors, each attempt's in a placement group of their own.
+
+    A node that did not answer when the last attempt was ended is `silent`. The next attempt does without it: Ray may
+    take a minute to see that it is cut off, and would place actors there until then.
+    """
 
     needs: Needs
+    silent: set[str] = field(default_factory=set)
 
     @property
     def bundle(self) -> dict[str, float]:
@@ -134,11 +140,15 @@ class Actors:
         import ray
         from ray.util.placement_group import placement_group, remove_placement_group
 
+        check_head()
         until, wanted = time.monotonic() + self.needs.wait, count
+        elsewhere = {NODE: f"!in({','.join(sorted(self.silent))})"} if self.silent else {}
+        self.silent.clear()
         while wanted > 0:
-            group = placement_group([self.bundle] * wanted, strategy=self.needs.placement)
+            where = [elsewhere] * wanted if elsewhere else None
+            group = placement_group([self.bundle] * wanted, self.needs.placement, bundle_label_selector=where)
             if group.wait(max(SHORTEST_WAIT, until - time.monotonic())):
-                return actors_in(group, wanted, self.needs)
+                return self._actors_in(group, wanted)
             remove_placement_group(group)
             wanted = min(wanted - 1, self.room())
         raise BackendError(
@@ -153,26 +163,25 @@ class Actors:
         free = ray.available_resources()
         return int(min((free.get(name, 0) // amount for name, amount in self.bundle.items() if amount), default=1))
 
+    def _actors_in(self, group: Any, count: int) -> list[Place]:
+        """One actor in each bundle of a placement group."""
+        import ray
+        from ray.util.placement_group import remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-def actors_in(group: Any, count: int, needs: Needs) -> list[Place]:
-    """One actor in each bundle of a placement group."""
-    import ray
-    from ray.util.placement_group import remove_placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    made = ray.remote(RayRank)
-    handles = [
-        made.options(
-            num_cpus=needs.cpus,
-            num_gpus=needs.gpus,
-            max_concurrency=2,
-            max_restarts=0,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=k),
-        ).remote()
-        for k in range(count)
-    ]
-    places = [ActorPlace(handle, partial(remove_placement_group, group)) for handle in handles]
-    return list(places)
+        made = ray.remote(RayRank)
+        handles = [
+            made.options(
+                num_cpus=self.needs.cpus,
+                num_gpus=self.needs.gpus,
+                max_concurrency=2,
+                max_restarts=0,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=k),
+            ).remote()
+            for k in range(count)
+        ]
+        remove = partial(remove_placement_group, group)
+        return [ActorPlace(handle, remove, self.silent.add) for handle in handles]
 
 
 @dataclass(frozen=True)
@@ -194,10 +203,10 @@ class RayRank(Rank):
 
 
 class ActorPlace:
-    """A rank in a Ray actor; `remove` gives its placement group back."""
+    """A rank in a Ray actor; `remove` gives its placement group back, `silent` is told of a node without answer."""
 
-    def __init__(self, handle: Any, remove: Callable[[], None]) -> None:
-        self._handle, self._remove = handle, remove
+    def __init__(self, handle: Any, remove: Callable[[], None], silent: Callable[[str], None]) -> None:
+        self._handle, self._remove, self._silent = handle, remove, silent
         self._at: Whereabouts | None = None
         self._asked_where = self.ask("whereabouts")
 
@@ -211,13 +220,15 @@ class ActorPlace:
 
         def answered(seconds: float) -> Any:
             import ray
-            from ray.exceptions import ActorUnschedulableError, GetTimeoutError, RayActorError
+            from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
             try:
                 return ray.get(reference, timeout=seconds)
             except GetTimeoutError:
                 raise PlaceLost(f"{self._name()} did not answer within {seconds:g} s") from None
-            except (RayActorError, ActorUnschedulableError) as error:
+            except RayTaskError as error:
+                raise BackendError(f"{self._name()} failed: {type(error.cause).__name__}: {error.cause}") from error
+            except RayError as error:
                 raise PlaceLost(f"{self._name()} is gone ({type(error).__name__})") from None
 
         return answered
@@ -227,11 +238,15 @@ class ActorPlace:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        if not head_answers():
+            return
         ray.kill(self._handle, no_restart=True)
         if self._at:
             there = NodeAffinitySchedulingStrategy(self._at.node, soft=False)
             killing = ray.remote(kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-            ray.wait([killing.remote(self._at.pid)], timeout=SECONDS_TO_KILL)
+            killed, _ = ray.wait([killing.remote(self._at.pid)], timeout=SECONDS_TO_KILL)
+            if not killed:
+                self._silent(self._at.node)
         self._remove()
 
     def _name(self) -> str:

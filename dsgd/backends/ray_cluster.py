@@ -6,6 +6,7 @@ reads its settings from the environment when it is imported, so these are made h
 
 from __future__ import annotations
 
+import atexit
 import ipaddress
 import math
 import os
@@ -43,13 +44,14 @@ def connected(address: str, insecure: bool, cpus: float) -> Iterator[None]:
         import ray
 
         if ray.is_initialized():
+            check_head()
             yield
             return
         _connect(address, insecure, cpus)
         try:
             yield
         finally:
-            ray.shutdown()
+            _disconnect()
 
 
 def _connect(address: str, insecure: bool, cpus: float) -> None:
@@ -62,13 +64,14 @@ def _connect(address: str, insecure: bool, cpus: float) -> None:
         cores = max(os.cpu_count() or 1, math.ceil(cpus))
         ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
         return
-    if address != "auto":
-        check_lock(address, insecure)
+    locked = address != "auto" and check_lock(address, insecure)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:300]
-        raise BackendError(f"no Ray cluster could be reached at address {address}: {said}; see ray start") from None
+        then = "its token may be another than the one here" if locked else "see ray start"
+        raise BackendError(f"no Ray cluster could be reached at address {address}: {said}; {then}") from None
+    ray._private.worker._worker_logs_enabled = False  # of a lost node Ray tells on stdout, where JSON may be due
     if address == "auto":
         try:
             check_lock(str(ray.get_runtime_context().gcs_address), insecure)
@@ -77,10 +80,37 @@ def _connect(address: str, insecure: bool, cpus: float) -> None:
             raise
 
 
-def check_lock(address: str, insecure: bool) -> None:
-    """BackendError unless a Ray cluster answers at host:port, and is locked, on this machine alone, or `insecure`."""
+def _disconnect() -> None:
+    """Ray's own leave-taking, at the end of the process too, would wait for a head that does not answer."""
+    import ray
+
+    if head_answers():
+        ray.shutdown()
+    else:
+        atexit.unregister(ray.shutdown)
+
+
+def check_head() -> None:
+    """BackendError where the head of the cluster connected to does not answer any more."""
+    if not head_answers():
+        raise BackendError("the head of the Ray cluster does not answer any more; start the run again once it does")
+
+
+def head_answers() -> bool:
+    """Whether the head of the cluster connected to does; where it does not, most of Ray's calls wait for minutes."""
+    import ray
+
+    return probe(*_parted(str(ray.get_runtime_context().gcs_address))) != "nothing"
+
+
+def check_lock(address: str, insecure: bool) -> bool:
+    """Whether the Ray cluster at host:port is locked; if not, it must be on this machine alone, or `insecure`.
+
+    Else BackendError, as where no cluster answers, or it wants a token and there is none here.
+    """
     host, port = _parted(address)
-    match probe(host, port):
+    answer = probe(host, port)
+    match answer:
         case "nothing":
             raise BackendError(f"nothing listens at address {address}; start a cluster there: ray start --head")
         case "no ray":
@@ -94,6 +124,7 @@ def check_lock(address: str, insecure: bool) -> None:
                 f"the cluster at {address} lets in anybody who reaches it; start it with {MODE}=token "
                 "(ray get-auth-token --generate), or accept that with --insecure-cluster"
             )
+    return answer == "locked"
 
 
 def keep_token_private(make: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -84,8 +85,8 @@ def supervise(
             if not left:
                 raise BackendError(f"{lost}; more than {terms.restarts} losses are not made good (restarts)") from None
         finally:
-            for place in places:
-                place.end()
+            with ThreadPoolExecutor(len(places)) as together:  # those that do not answer are waited for once
+                list(together.map(lambda place: place.end(), places))
     raise AssertionError("unreachable")
 
 

@@ -158,4 +158,4 @@ def store_at(host: str, port: int, timeout: float) -> Store:
     try:
         return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=timeout))
     except RuntimeError as error:
-        raise PeerLost(f"the first place does not answer at {host}, port {port} ({error})") from error
+        raise PeerLost(f"the first place does not answer at {host}, port {port} within {timeout:g} s") from error

@@ -63,6 +63,7 @@ def _connect(address: str, insecure: bool, cpus: float) -> None:
     if address == "local":
         cores = max(os.cpu_count() or 1, math.ceil(cpus))
         ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+        _hush()
         return
     locked = address != "auto" and check_lock(address, insecure)
     try:
@@ -71,13 +72,20 @@ def _connect(address: str, insecure: bool, cpus: float) -> None:
         said = " ".join(str(error).split())[:300]
         then = "its token may be another than the one here" if locked else "see ray start"
         raise BackendError(f"no Ray cluster could be reached at address {address}: {said}; {then}") from None
-    ray._private.worker._worker_logs_enabled = False  # of a lost node Ray tells on stdout, where JSON may be due
+    _hush()
     if address == "auto":
         try:
             check_lock(str(ray.get_runtime_context().gcs_address), insecure)
         except BackendError:
             ray.shutdown()
             raise
+
+
+def _hush() -> None:
+    """Of a lost actor or node Ray would tell on stdout, where JSON may be due."""
+    import ray
+
+    ray._private.worker._worker_logs_enabled = False
 
 
 def _disconnect() -> None:
@@ -93,7 +101,7 @@ def _disconnect() -> None:
 def check_head() -> None:
     """BackendError where the head of the cluster connected to does not answer any more."""
     if not head_answers():
-        raise BackendError("the head of the Ray cluster does not answer any more; start the run again once it does")
+        raise BackendError("the head of the Ray cluster does not answer any more; once it does, dsgd resume goes on")
 
 
 def head_answers() -> bool:

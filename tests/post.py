@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable, Mapping
@@ -29,8 +30,10 @@ class Office:
     timeout: float = 20.0
     faults: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
+    shared: bool = False
     letters: dict[tuple[int, int, int], torch.Tensor] = field(default_factory=dict)
     happened: list[tuple[str, tuple[int, int, int]]] = field(default_factory=list)
+    awaited: set[tuple[int, int, int]] = field(default_factory=set)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def post(self, key: tuple[int, int, int], letter: torch.Tensor) -> None:
@@ -60,6 +63,19 @@ class Office:
             self.letters[key] = letter
             self.changed.notify_all()
 
+    def expect(self, key: tuple[int, int, int]) -> None:
+        with self.changed:
+            self.awaited.add(key)
+            self.changed.notify_all()
+
+    def expected(self, key: tuple[int, int, int], seconds: float | None) -> bool:
+        """Whether the receiver waits for the letter: as with gloo, it is sent only then."""
+        with self.changed:
+            there = self.changed.wait_for(lambda: key in self.awaited, seconds or self.timeout)
+        if not there and seconds is None:
+            raise PeerLost(f"place {key[2]} did not answer within {self.timeout:g} s")
+        return there
+
     def take(self, key: tuple[int, int, int], seconds: float | None = None) -> torch.Tensor:
         with self.changed:
             if not self.changed.wait_for(lambda: key in self.letters, seconds or self.timeout):
@@ -74,10 +90,13 @@ class Threads:
 
     def __init__(self, me: int, office: Office) -> None:
         self.me, self.size, self.office, self._totals = me, office.size, office, 0
+        self.mates = dict.fromkeys(range(self.size), os.getpid()) if office.shared else {}
 
     def exchange(
         self, number: int, outgoing: Mapping[int, torch.Tensor], incoming: Mapping[int, torch.Tensor]
     ) -> tuple[dict[int, Wait], dict[int, Wait]]:
+        for peer in incoming:
+            self.office.expect((number, peer, self.me))
         for peer, letter in outgoing.items():
             self.office.post((number, self.me, peer), letter)
 
@@ -90,7 +109,9 @@ class Threads:
                 return False
             return True
 
-        return {k: partial(wait, k, b) for k, b in incoming.items()}, dict.fromkeys(outgoing, lambda seconds: True)
+        return {k: partial(wait, k, b) for k, b in incoming.items()}, {
+            k: partial(self.office.expected, (number, self.me, k)) for k in outgoing
+        }
 
     def total(self, tensor: torch.Tensor) -> None:
         self._totals += 1

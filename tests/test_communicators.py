@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from dsgd.algorithms import ALGORITHMS
 from dsgd.communicators import Distributed, Local, MessageError, PeerLost
+from dsgd.communicators.messages import HEADER, Announced, Message
 from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
@@ -21,7 +24,18 @@ from dsgd.run import Run
 from dsgd.simulation import Simulation
 from dsgd.trees import Layout, Params, Scaled
 from tests.post import Office, everywhere
-from topologies import Dense, Identity, Mean, MixingMatrix, Permutation, Sparse, Static, Topology
+from topologies import (
+    Dense,
+    Identity,
+    Mean,
+    MixingMatrix,
+    Permutation,
+    RandomMatching,
+    Schedule,
+    Sparse,
+    Static,
+    Topology,
+)
 
 Make = Callable[..., Run]
 Blocks = tuple[tuple[int, ...], ...]
@@ -191,3 +205,51 @@ def test_with_patience_enough_nobody_is_left_out(small: Make) -> None:
     undisturbed, _ = in_parts(run, BLOCKS["three"])
     assert [result.dropped for result in found] == [0, 0, 0]
     assert all(torch.equal(found[0].params[name], leaf) for name, leaf in undisturbed.items())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through /proc")
+@pytest.mark.parametrize("name", ["plain", "weight_diversity"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("schedule", [Static(Topology("ring", 5)), RandomMatching(Topology("complete", 5))], ids=str)
+def test_rows_handed_over_in_memory_are_those_that_would_be_sent(
+    small: Make, schedule: Schedule, algorithm: str, name: str
+) -> None:
+    """To the last bit, and counted as if they were; also with another W at every step."""
+    run = small(topology=schedule, algorithm=algorithm, gradient=GRADIENTS[name]())
+    sent, handed = (
+        everywhere(BLOCKS["three"], lambda place: simulate(Simulation(run, place, CPU)), Office(3, shared=shared))
+        for shared in (False, True)
+    )
+    assert all(torch.equal(handed[0].params[leaf], expected) for leaf, expected in sent[0].params.items())
+    assert [one.bytes_crossed for one in handed] == [one.bytes_crossed for one in sent]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through /proc")
+def test_rows_in_memory_wait_for_a_slow_reader() -> None:
+    """One place is late by more than a step, again and again: what it reads is what was meant for that step."""
+    layout, ring = Layout(("w",), ((50_000,),)), Topology("ring", 4).matrix()
+    start = Params(torch.randn(4, 50_000, dtype=torch.float64), layout)
+
+    def mixed(place: Distributed) -> torch.Tensor:
+        rows = start.like(start.matrix[list(place.rows)])
+        for step in range(40):
+            if not place.leads and step % 7 == 3:
+                time.sleep(0.01)
+            place.begin(rows, ring)
+            rows = place.mix(rows, ring)
+        return rows.matrix
+
+    blocks = ((0, 1), (2, 3))
+    in_memory, sent = (everywhere(blocks, mixed, Office(2, shared=shared)) for shared in (True, False))
+    assert all(torch.equal(one, other) for one, other in zip(in_memory, sent, strict=True))
+
+
+def test_a_room_of_a_process_that_is_gone_cannot_be_read() -> None:
+    like = torch.zeros(1, 3)
+    gone = Announced(2**22 + 1, 1, like)
+    message = Message(1, like, torch.zeros(1024, dtype=torch.uint8))
+    message.mark(1, 0)
+    gone.carried.copy_(message.carried[:HEADER])
+    gone.check(1, 0)
+    with pytest.raises(MessageError, match="the rows of process 4194305 cannot be read"):
+        _ = gone.rows

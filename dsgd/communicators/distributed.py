@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dsgd.communicators.exchange import Blocks, Exchange, exchange
 from dsgd.communicators.local import KEPT
-from dsgd.communicators.messages import Message
+from dsgd.communicators.messages import Announced, Message, size_of
+from dsgd.communicators.shared import Room
 from dsgd.mixing import Mix, operator
 from dsgd.trees import Params, Scaled
 from topologies import Identity, Mean, MixingMatrix
@@ -27,6 +29,9 @@ Wait = Callable[[float | None], bool]  # whether it is done within so many secon
 class Transport(Protocol):
     """Carries messages between the places 0 to `size` - 1, of which this is `me`; their buffers lie on `device`.
 
+    `mates` are the places that can read this one's memory and have theirs read, by their process (`dsgd.communicators.
+    shared`): to them only the headers are carried.
+
     `exchange(number, outgoing, incoming)` begins to send the buffers of `outgoing` to these peers and to fill those of
     `incoming` by what they send in their exchange of the same number; for each buffer of both it returns what waits for
     it. `total(tensor)` replaces the tensor by its sum over all places, the same to the last bit in each. All raise
@@ -39,6 +44,8 @@ class Transport(Protocol):
     def size(self) -> int: ...
     @property
     def device(self) -> torch.device | str: ...
+    @property
+    def mates(self) -> Mapping[int, int]: ...
     def exchange(
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
     ) -> tuple[dict[int, Wait], dict[int, Wait]]: ...
@@ -65,6 +72,8 @@ class Distributed:
         self.bytes_crossed = 0
         self._exchanges = 0
         self._kept: dict[tuple[Any, ...], _Ready] = {}
+        self._leaving = {k: Slots() for k in range(transport.size)}
+        self._coming = {k: Slots() for k in range(transport.size)}
         self._begun: tuple[Params, MixingMatrix, _Arriving] | None = None
 
     def begin(self, p: Params, w: MixingMatrix) -> None:
@@ -99,18 +108,36 @@ class Distributed:
             rows = arrive(k, self.patience)
             if rows is None:
                 self.dropped += 1
-                ready.arriving[k] = Message(len(ready.arriving[k].rows), matrix, self.transport.device)
+                self._coming[k].forget()
                 mixed.index_add_(0, heard.touched, matrix[heard.touched] * heard.weight)
             else:
                 mixed.index_add_(0, heard.touched, heard.others(rows.to(matrix.device), None))
         for k in arrive.unsent(self.patience):
-            ready.leaving[k] = Message(len(ready.leaving[k].rows), matrix, self.transport.device)
+            self._leaving[k].forget()
         self.bytes_crossed += ready.bytes_a_mix
         return mixed
 
     def _sent(self, ready: _Ready, matrix: Tensor) -> _Arriving:
         """The exchange that W asks for, on its way."""
-        return self._begin({k: (matrix, rows) for k, rows in ready.sends.items()}, ready.arriving, ready.leaving)
+        leaving = {k: (rows, self._to(k, len(rows), matrix)) for k, rows in ready.sends.items()}
+        return self._begin(
+            matrix, leaving, {k: self._from(k, heard.count, matrix) for k, heard in ready.receives.items()}
+        )
+
+    def _to(self, peer: int, count: int, like: Tensor) -> Message:
+        """The next message to a peer, in its buffers."""
+        size = size_of(count, like)
+        if peer in self.transport.mates:
+            room = self._leaving[peer].next(size, Room)
+            return Message(count, like, room.raw, room)
+        return Message(count, like, self._leaving[peer].next(size, partial(buffer, like, self.transport.device)))
+
+    def _from(self, peer: int, count: int, like: Tensor) -> Message | Announced:
+        """What the next message of a peer arrives in."""
+        if pid := self.transport.mates.get(peer):
+            return Announced(pid, count, like)
+        size = size_of(count, like)
+        return Message(count, like, self._coming[peer].next(size, partial(buffer, like, self.transport.device)))
 
     def _mean(self, matrix: Tensor) -> Tensor:
         """The mean over all n rows (1, d)."""
@@ -126,11 +153,10 @@ class Distributed:
         import torch
 
         me, everyone = self.transport.me, torch.arange(len(matrix), device=matrix.device)
-        outgoing = {k: (matrix, everyone) for k in receivers if k != me}
         peers = [k for k in range(self.transport.size) if k != me] if me in receivers else []
-        arriving = {k: Message(len(self.blocks[k]), matrix, self.transport.device) for k in peers}
-        leaving = {k: Message(len(matrix), matrix, self.transport.device) for k in outgoing}
-        arrive = self._begin(outgoing, arriving, leaving)
+        arriving = {k: self._message(len(self.blocks[k]), matrix) for k in peers}
+        leaving = {k: (everyone, self._message(len(matrix), matrix)) for k in receivers if k != me}
+        arrive = self._begin(matrix, leaving, arriving)
         whole = matrix
         if me in receivers:
             whole = matrix.new_empty(self.n, matrix.shape[1])
@@ -142,26 +168,29 @@ class Distributed:
         arrive.unsent()
         return whole
 
+    def _message(self, count: int, like: Tensor) -> Message:
+        return Message(count, like, buffer(like, self.transport.device, size_of(count, like)))
+
     def _begin(
         self,
-        outgoing: Mapping[int, tuple[Tensor, Tensor]],
-        arriving: Mapping[int, Message],
-        leaving: Mapping[int, Message],
+        matrix: Tensor,
+        leaving: Mapping[int, tuple[Tensor, Message]],
+        arriving: Mapping[int, Message | Announced],
     ) -> _Arriving:
-        """Packs the rows for each peer and begins the next exchange."""
+        """Packs the rows of the matrix for each peer and begins the next exchange."""
         import torch
 
         self._exchanges += 1
-        for k, (matrix, rows) in outgoing.items():
-            if matrix.device == leaving[k].raw.device:
-                torch.index_select(matrix, 0, rows, out=leaving[k].rows)
+        for rows, message in leaving.values():
+            if matrix.device == message.rows.device:
+                torch.index_select(matrix, 0, rows, out=message.rows)
             else:
-                leaving[k].rows.copy_(matrix.index_select(0, rows))
-            leaving[k].mark(self._exchanges, self.transport.me)
+                message.rows.copy_(matrix.index_select(0, rows))
+            message.mark(self._exchanges, self.transport.me)
         arrivals, departures = self.transport.exchange(
             self._exchanges,
-            {k: message.raw for k, message in leaving.items()},
-            {k: message.raw for k, message in arriving.items()},
+            {k: message.carried for k, (_, message) in leaving.items()},
+            {k: message.carried for k, message in arriving.items()},
         )
         return _Arriving(self._exchanges, arriving, arrivals, departures)
 
@@ -172,7 +201,7 @@ class Distributed:
             if len(self._kept) == KEPT:
                 del self._kept[next(iter(self._kept))]
             part = exchange(w, self.blocks, self.transport.me)
-            self._kept[key] = ready(w, part, like, self.transport.device)
+            self._kept[key] = ready(w, part, like)
         return self._kept[key]
 
 
@@ -181,7 +210,7 @@ class _Arriving:
     """The messages of one exchange on their way."""
 
     number: int
-    messages: Mapping[int, Message]
+    messages: Mapping[int, Message | Announced]
     arrivals: Mapping[int, Wait]
     departures: Mapping[int, Wait]
 
@@ -197,41 +226,73 @@ class _Arriving:
         return [k for k, wait in self.departures.items() if not wait(patience)]
 
 
+class Slots:
+    """Two buffers for the messages to or from one peer, in turns: what was sent is not overwritten while it is read.
+
+    A peer reads rows in this place's memory until it has mixed them, and then begins the next exchange, for which the
+    wait for that one to be sent waits; so the one after finds the first buffer free.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: list[Any] = [None, None]
+        self._turn = 0
+
+    def next(self, size: int, make: Callable[[int], Any]) -> Any:
+        """A buffer of at least `size` bytes, that of the message before the last if it is large enough."""
+        self._turn = 1 - self._turn
+        found = self._buffers[self._turn]
+        if found is None or len(found) < size:
+            found = self._buffers[self._turn] = make(size)
+        return found
+
+    def forget(self) -> None:
+        """What is there is not used again: it is still being sent, read, or waited for."""
+        self._buffers = [None, None]
+
+
+def buffer(like: Tensor, device: torch.device | str, size: int) -> Tensor:
+    """New bytes on a device, pinned if they are to go to a GPU."""
+    import torch
+
+    pinned = like.is_cuda and str(device) == "cpu"
+    return torch.empty(size, dtype=torch.uint8, device=device, pin_memory=pinned)
+
+
 @dataclass(frozen=True)
 class _Heard:
-    """What is made of a peer's rows: `others` of them is added to the rows `touched`, which give it the `weight`."""
+    """What is made of the `count` rows of a peer: `others` of them is added to the rows `touched`.
 
+    `weight` (touched, 1) is what these give to the peer in all.
+    """
+
+    count: int
     touched: Tensor
     others: Mix
-    weight: Tensor  # (touched, 1)
+    weight: Tensor
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """An exchange with its operators, indices and buffers made, for matrices of one kind."""
+    """An exchange with its operators and indices made, for matrices of one kind."""
 
     w: MixingMatrix  # held, so that its id stays its own
     here: Mix
     sends: dict[int, Tensor]
     receives: dict[int, _Heard]
-    arriving: dict[int, Message]
-    leaving: dict[int, Message]
     bytes_a_mix: int
 
 
-def ready(w: MixingMatrix, part: Exchange, like: Tensor, device: torch.device | str) -> _Ready:
-    """The part in W ready for matrices like `like` (rows, d), with buffers on the transport's `device`."""
+def ready(w: MixingMatrix, part: Exchange, like: Tensor) -> _Ready:
+    """The part in W ready for matrices like `like` (rows, d)."""
     import torch
 
     def on(index: Any) -> Tensor:
         return torch.from_numpy(index).to(like.device)
 
-    receives, arriving = {}, {}
+    receives = {}
     for k, heard in part.receives.items():
-        arriving[k] = Message(heard.others.n, like, device)
         weight = heard.others.dense(like).sum(dim=1, keepdim=True)
-        receives[k] = _Heard(on(heard.touched), operator(heard.others, like), weight)
-    leaving = {k: Message(len(rows), like, device) for k, rows in part.sends.items()}
+        receives[k] = _Heard(heard.others.n, on(heard.touched), operator(heard.others, like), weight)
     sends = {k: on(rows) for k, rows in part.sends.items()}
-    sent = sum(message.rows.nbytes for message in leaving.values())
-    return _Ready(w, operator(part.here, like), sends, receives, arriving, leaving, sent)
+    sent = sum(len(rows) for rows in sends.values()) * like.shape[1] * like.element_size()
+    return _Ready(w, operator(part.here, like), sends, receives, sent)

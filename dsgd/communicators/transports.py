@@ -12,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from dsgd.communicators.distributed import PeerLost, Wait
+from dsgd.communicators.shared import mates
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ class Gloo:
         options._devices = [kind.create_device(hostname=host)]
         options._timeout = timedelta(seconds=timeout)
         self._group = self._asked(None, partial(kind, store, me, size, options))
+        self.mates: Mapping[int, int] = self._asked(None, partial(mates, store, me, size))
 
     def exchange(
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
@@ -105,6 +107,7 @@ class Collective:
         import torch.distributed as dist
 
         self.me, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
+        self.mates: Mapping[int, int] = {}
 
     def exchange(
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]

@@ -1,0 +1,126 @@
+"""gloo as the carrier: between threads here, each with connections of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+
+from dsgd.communicators import Distributed, Local, PeerLost
+from dsgd.communicators.transports import Collective, Gloo, listening_store, store_at
+from dsgd.trees import Layout, Params, Scaled
+from topologies import Mean, OnePeerExponential, Topology
+
+HOST = "127.0.0.1"
+BLOCKS = ((0, 3), (1, 2, 4))
+Work = Callable[[Gloo], Any]
+
+
+def connected(works: list[Work], timeout: float = 20.0) -> list[Any]:
+    """What each of the works returns, or the error it ends by, given a transport of its own."""
+    store, port = listening_store(HOST, 20)
+
+    def at(me: int) -> Any:
+        own = store if me == 0 else store_at(HOST, port, 20)
+        try:
+            return works[me](Gloo(own, me, len(works), HOST, timeout))
+        except PeerLost as lost:
+            return lost
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(at, range(len(works))))
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["sent", "in memory"])
+def test_gloo_carries_what_w_asks_for(shared: bool) -> None:
+    """Matrix after matrix, sums and gathers between them, as in one place."""
+    layout = Layout(("w",), ((1000,),))
+    p, u = (Params(torch.randn(5, 1000, dtype=torch.float64), layout) for _ in range(2))
+    schedule = [Topology("ring", 5).matrix(), OnePeerExponential(5)(1), Mean(5), Topology("star", 5).matrix()] * 3
+
+    def mixed(transport: Gloo) -> torch.Tensor:
+        if not shared:
+            transport.mates = {}
+        place = Distributed(BLOCKS, transport)
+        rows, plus = (each.like(each.matrix[list(place.rows)]) for each in (p, u))
+        for w in schedule:
+            rows = place.mix(rows, w, Scaled(plus, -0.1))
+            place.gather(rows)
+        return rows.matrix
+
+    expected, local = p, Local(5)
+    for w in schedule:
+        expected = local.mix(expected, w, Scaled(u, -0.1))
+    for block, found in zip(BLOCKS, connected([mixed, mixed]), strict=True):
+        torch.testing.assert_close(found, expected.matrix[list(block)], rtol=1e-12, atol=1e-12)
+
+
+def test_places_on_one_machine_know_that_they_can_read_each_other() -> None:
+    import os
+
+    assert connected([lambda place: place.mates] * 3) == [
+        {k: os.getpid() for k in range(3) if k != me} for me in range(3)
+    ]
+
+
+def test_a_peer_that_is_silent_is_lost_after_the_timeout() -> None:
+    def waits(place: Gloo) -> None:
+        arrivals, _ = place.exchange(1, {}, {1: torch.zeros(8, dtype=torch.uint8)})
+        arrivals[1](None)
+
+    began = time.monotonic()
+    lost, _ = connected([waits, lambda place: time.sleep(2.5)], timeout=1.0)
+    assert isinstance(lost, PeerLost)
+    assert "place 1 is gone, or did not answer place 0 within 1 s" in str(lost)
+    assert time.monotonic() - began < 10
+
+
+def test_a_wait_with_patience_comes_back_and_the_message_later() -> None:
+    buffer = torch.zeros(8, dtype=torch.uint8)
+
+    def waits(place: Gloo) -> tuple[bool, bool]:
+        arrivals, _ = place.exchange(1, {}, {1: buffer})
+        return arrivals[1](0.05), arrivals[1](None)
+
+    def sends_late(place: Gloo) -> bool:
+        time.sleep(0.5)
+        _, departures = place.exchange(1, {0: torch.full((8,), 7, dtype=torch.uint8)}, {})
+        return departures[0](None)
+
+    assert connected([waits, sends_late]) == [(False, True), True]
+    assert buffer.tolist() == [7] * 8
+
+
+@pytest.mark.slow
+def test_the_group_of_torch_distributed_carries_the_same() -> None:
+    """The code that NCCL runs between GPUs, here over gloo in two processes."""
+    from torch.multiprocessing import get_context
+
+    store, port = listening_store(HOST, 20)
+    spawn = get_context("spawn")
+    with spawn.Pool(2) as pool:
+        found = pool.starmap(_mixed_by_group, [(0, port), (1, port)])
+    p = _start()
+    expected = Local(5).mix(Local(5).mix(p, Topology("ring", 5).matrix()), Mean(5)).matrix
+    del store
+    for block, rows in zip(BLOCKS, found, strict=True):
+        torch.testing.assert_close(torch.tensor(rows, dtype=torch.float64), expected[list(block)], rtol=1e-12, atol=0)
+
+
+def _start() -> Params:
+    return Params(torch.arange(50, dtype=torch.float64).view(5, 10), Layout(("w",), ((10,),)))
+
+
+def _mixed_by_group(me: int, port: int) -> list[list[float]]:
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", store=store_at(HOST, port, 20), rank=me, world_size=2)
+    place, p = Distributed(BLOCKS, Collective("cpu")), _start()
+    rows = place.mix(p.like(p.matrix[list(place.rows)]), Topology("ring", 5).matrix())
+    mixed: list[list[float]] = place.mix(rows, Mean(5)).matrix.tolist()
+    dist.destroy_process_group()
+    return mixed

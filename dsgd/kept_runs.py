@@ -93,6 +93,8 @@ class KeptRuns:
     def _spread(self, missing: Missing) -> Iterator[tuple[str, str | None]]:
         """The backend has runs trained elsewhere, many at a time, and says here what they measured there."""
         parts = self._parts(missing)
+        if not parts:
+            return
         spread = self.backend.spread([[run for _, run, _ in part] for part in parts])  # type: ignore[attr-defined]
         for place, recordings in spread:
             for (label, run, path), recorded in zip(parts[place], recordings, strict=True):

@@ -45,7 +45,8 @@ class Observer(Protocol):
 class Keeper(Protocol):
     """Keeps whole worlds from which a run can be continued, and may wish that it stops.
 
-    `keep` is called after each `every` steps (0: only before a stop) in the place that leads, `stopping` in each.
+    `keep` is called after each `every` steps but the last (0: only before a stop) in the place that leads, `stopping`
+    in each.
     """
 
     @property
@@ -96,33 +97,38 @@ def keep(simulation: Simulation, world: World, keeper: Keeper) -> None:
     """Hands the keeper the whole world if that is due or it wishes to stop; then `Stopped`."""
     asked = simulation.holds_all or world.step % STEPS_BETWEEN_ASKING == 0
     stopping = asked and world.step < simulation.run.steps and simulation.anywhere(keeper.stopping())
-    if stopping or (keeper.every and world.step % keeper.every == 0):
+    due = keeper.every > 0 and world.step % keeper.every == 0 and world.step < simulation.run.steps
+    if stopping or due:
         whole = simulation.whole(world)
         if simulation.communicator.leads:
             keeper.keep(whole)
+        simulation.communicator.await_leader()
     if stopping:
         raise Stopped(world.step)
 
 
 def look(simulation: Simulation, world: World, observers: Sequence[Observer], history: list[Values]) -> None:
     """Measures and records what is due after the world's steps; FloatingPointError if that is not finite."""
-    row = measured(simulation, world)
+    due = [metric for metric in simulation.run.metrics if _due(metric, world.step, simulation.run)]
+    row = measured(simulation, world, due)
     if row is not None:
         history.append(row)
         for observer in observers:
             observer.measured(row)
     every = simulation.run.snapshot_every
-    if every and world.step % every == 0:
+    recorded = bool(every) and world.step % every == 0
+    if recorded:
         ensemble = simulation.communicator.collect(world.ensemble.params)
         if ensemble is not None:
             for observer in observers:
                 observer.snapshotted(world.step, ensemble)
+    if due or recorded:
+        simulation.communicator.await_leader()
 
 
-def measured(simulation: Simulation, world: World) -> Values | None:
-    """The row of metrics due after the world's steps, or None; also but in the place that leads."""
+def measured(simulation: Simulation, world: World, due: Sequence[Metric]) -> Values | None:
+    """The row of the metrics due after the world's steps, or None; also but in the place that leads."""
     run, step = simulation.run, world.step
-    due = [metric for metric in run.metrics if _due(metric, step, run)]
     if due or step == run.steps:
         check_finite(simulation, world)
     snapshot = simulation.snapshot(world) if due else None
@@ -149,4 +155,4 @@ def check_finite(simulation: Simulation, world: World) -> None:
     finite = simulation.finite(world)
     enough = any if simulation.run.not_finite == "quarantine" else all
     if not enough(finite):
-        raise not_finite(range(simulation.run.n), finite, world.step)
+        raise not_finite(range(simulation.run.n), finite, world.step, simulation.run.n)

@@ -162,7 +162,7 @@ class Simulation:
     def _check(self, loss: Tensor, step: int) -> None:
         """Looks at the losses, which cost nothing to look at but on a GPU; what they hide is seen when measured."""
         if self.run.not_finite == "stop" and not loss.is_cuda and not (finite := loss.isfinite()).all():
-            raise not_finite(self.communicator.rows, finite.tolist(), step)
+            raise not_finite(self.communicator.rows, finite.tolist(), step, self.run.n)
 
     def _advance_twins(
         self, twins: Mapping[str, State], objective: Objective, replicas: Params, at: When
@@ -293,11 +293,12 @@ def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.dev
     return network(module.to(device, dtype), data.criterion)
 
 
-def not_finite(replicas: Sequence[int], finite: Sequence[bool], steps: int) -> FloatingPointError:
-    """Says which of the replicas are not finite after so many steps."""
+def not_finite(replicas: Sequence[int], finite: Sequence[bool], steps: int, n: int) -> FloatingPointError:
+    """Says which of the replicas looked at, of n in all, are not finite after so many steps."""
     bad = [j for j, ok in zip(replicas, finite, strict=True) if not ok]
+    many = f"{len(bad)}" if len(replicas) == n else f"at least {len(bad)}"
     return FloatingPointError(
-        f"{len(bad)} of {len(replicas)} replicas are not finite after {steps} steps, "
+        f"{many} of {n} replicas are not finite after {steps} steps, "
         f"the first is replica {bad[0]}; lower learning_rate.lr"
     )
 

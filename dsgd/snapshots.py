@@ -27,14 +27,18 @@ def snapshot_steps(run: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def own_leaves(leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The leaves on the CPU, each with memory of its own: views of one matrix would each carry all of it along."""
+    return {name: leaf.detach().cpu().clone().contiguous() for name, leaf in leaves.items()}
+
+
 def write_leaves(path: Path, leaves: Mapping[str, Tensor]) -> None:
     """Writes stacked leaves, each of shape (n, ...), whole or not at all; the folder is made."""
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    own = {name: leaf.detach().cpu().clone().contiguous() for name, leaf in leaves.items()}
     with replacing(path) as temporary:
-        save_file(own, str(temporary))
+        save_file(own_leaves(leaves), str(temporary))
 
 
 def read_leaves(path: Path) -> dict[str, Tensor]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from itertools import pairwise
-from threading import Lock
+from threading import Lock, Thread
+from typing import TypeVar
+
+Done = TypeVar("Done")
 
 _LOCK, _ORIGINAL = Lock(), list[int]()  # torch's number of threads is one for the whole process
 _COUNT: ContextVar[int | None] = ContextVar("threads", default=None)
@@ -36,6 +39,20 @@ def over_parts(work: Callable[[int, int], None], size: int) -> None:
     with torch_threads(1):
         for done in [_pool(count).submit(work, *ends) for ends in pairwise(edges)]:
             done.result()
+
+
+def in_thread(work: Callable[[], Done]) -> Future[Done]:
+    """What `work` returns, from a thread of its own that ends with the process; for what may never return."""
+    done: Future[Done] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return done
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,13 +20,14 @@ import torch
 from dsgd.algorithms import ALGORITHMS
 from dsgd.backends.local import LocalBackend
 from dsgd.backends.processes import ChildPlace, ProcessesBackend
-from dsgd.backends.rank import Hello
-from dsgd.backends.supervision import BackendError, Place, Terms, supervise
+from dsgd.backends.rank import Hello, VersionError, hello
+from dsgd.backends.recorded import recorded
+from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
 from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.loop import Result, Stopped
-from dsgd.metrics import Consensus
+from dsgd.metrics import Consensus, Snapshot, Values
 from dsgd.models import Mlp
 from dsgd.optimizers import AdamW, Sgd
 from dsgd.run import Run
@@ -225,6 +228,7 @@ def test_bytes_crossed_are_rows_times_receivers(fleet: Kept, small: Make) -> Non
     [
         ({"actors": -1}, "actors is -1; it must be at least 0"),
         ({"timeout": 0.0}, "timeout is 0.0; it must be above 0 seconds"),
+        ({"straggler_timeout": 40.0}, "straggler_timeout is 40.0, above the timeout of 30.0 seconds"),
         ({"restarts": -1}, "restarts is -1; it must be at least 0"),
         ({"device": "tpu"}, "device is tpu; allowed are auto, cpu, cuda"),
     ],
@@ -245,7 +249,7 @@ class Told:
     host = "127.0.0.1"
 
     def __init__(self, node: str, **versions: str) -> None:
-        self.hello = Hello(1, node, {"dsgd's sources": "a" * 12, "torch": "2.13", "python": "3.11"} | versions)
+        self.hello = Hello(1, node, {**hello().versions, **versions})
         self.ended = False
 
     def ask(self, method: str, *arguments: Any) -> Callable[[float], Any]:
@@ -256,19 +260,86 @@ class Told:
         self.ended = True
 
 
-def test_nodes_with_other_versions_are_refused_and_named(small: Make) -> None:
+@pytest.mark.parametrize("what", ["dsgd's sources", "torch", "python", "numpy", "scipy", "networkx", "numba"])
+def test_nodes_with_other_versions_than_the_owner_are_refused_and_named(small: Make, what: str) -> None:
     """Before anything is trained; and all places are ended."""
-    places = [Told("first"), Told("second"), Told("third", torch="2.12")]
+    places = [Told("first"), Told("second", **{what: "other"}), Told("third")]
 
     class Fleet:
         def places(self, count: int) -> list[Place]:
             return list(places)
 
-    with pytest.raises(
-        BackendError, match=r"torch differ: 2.13 on first, 2.12 on third; install the same on all nodes"
-    ):
+    with pytest.raises(BackendError, match=rf"{what} differ: .* on .*, other on second; install the same on all nodes"):
         supervise(Fleet(), Terms(3), small(n=4))
     assert all(place.ended for place in places)
+
+
+def test_a_task_for_another_version_is_not_computed(small: Make) -> None:
+    other = Hello(1, "elsewhere", {**hello().versions, "torch": "1.0"})
+    with pytest.raises(VersionError, match=r"torch differ: 1.0 on elsewhere"):
+        recorded([small()], "cpu", 1, other)
+
+
+def test_what_travels_is_no_larger_than_what_it_holds(small: Make) -> None:
+    """Leaves are views of one matrix, of a pack's even: a view pickled is all of it."""
+    runs = [small(seed=seed, model=Mlp((64, 32)), snapshot_every=20) for seed in range(6)]
+    recordings = recorded(runs, "cpu", 1, hello())
+    sizes = [leaf.nbytes for one in recordings for leaf in one.outcome.params.values()]  # type: ignore[union-attr]
+    assert len(pickle.dumps(recordings)) < 3.5 * sum(sizes)  # the end, and snapshots at steps 0 and 20
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A metric that takes its time."""
+
+    seconds: float
+    every: int | None = None
+
+    def __call__(self, snapshot: Snapshot) -> Values:
+        time.sleep(self.seconds)
+        return {"slow": float(snapshot.step)}
+
+
+def test_a_measurement_may_take_longer_than_the_timeout(fleet: Kept, small: Make) -> None:
+    """Only the first place measures; nobody takes it for lost, nor leaves it out for being late."""
+    run, seen = small(n=4, steps=2, metrics=(Slow(1.5),), measure_every=1), Seen()
+    result = supervise(fleet, Terms(2, device="cpu", timeout=1, patience=0.5), run, (seen,))
+    assert [row["slow"] for row in result.history] == [0, 1, 2]
+    assert seen.events == []
+    assert result.dropped == 0
+
+
+def test_a_place_that_is_used_again_has_nothing_left_of_before(fleet: Kept, small: Make) -> None:
+    from dsgd.learning_rates import Constant
+
+    diverging = small(n=4, model=Mlp((8,), activation="relu"), learning_rate=Constant(1e100))
+    for _ in range(8):
+        with pytest.raises(FloatingPointError):
+            in_processes(fleet, diverging, 2)
+        assert len(in_processes(fleet, small(n=4), 2).history) == 2
+
+
+def test_a_place_frozen_with_a_message_half_read_is_noticed_in_time() -> None:
+    """What is sent is larger than any pipe holds."""
+    child = ChildPlace()
+    try:
+        assert child.ask("hello")(60).pid == child.process.pid
+        os.kill(child.process.pid or 0, signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(PlaceLost, match=r"did not answer within 0.5 s"):
+            child.ask("begin", bytes(10**8))(0.5)
+        assert time.monotonic() - began < 5
+    finally:
+        child.end()
+
+
+def test_places_do_not_hear_the_signals_of_their_owners_group() -> None:
+    child = ChildPlace()
+    try:
+        child.ask("hello")(60)
+        assert os.getpgid(child.process.pid or 0) != os.getpgid(0)
+    finally:
+        child.end()
 
 
 class Doomed:

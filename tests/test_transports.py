@@ -118,8 +118,9 @@ def _start() -> Params:
 def _mixed_by_group(me: int, port: int) -> list[list[float]]:
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", store=store_at(HOST, port, 20), rank=me, world_size=2)
-    place, p = Distributed(BLOCKS, Collective("cpu")), _start()
+    store = store_at(HOST, port, 20)
+    dist.init_process_group("gloo", store=store, rank=me, world_size=2)
+    place, p = Distributed(BLOCKS, Collective("cpu", store)), _start()
     rows = place.mix(p.like(p.matrix[list(place.rows)]), Topology("ring", 5).matrix())
     mixed: list[list[float]] = place.mix(rows, Mean(5)).matrix.tolist()
     dist.destroy_process_group()

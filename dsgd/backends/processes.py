@@ -6,7 +6,9 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dsgd.backends.devices import check_device, torch_device
@@ -15,6 +17,7 @@ from dsgd.backends.supervision import Place, PlaceLost, Terms, supervise
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.run import Run
 from dsgd.simulation import World, check
+from dsgd.threads import in_thread
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -29,7 +32,8 @@ class ProcessesBackend:
     """`actors` processes share the replicas out (0: one a core), each with its share of the cores and, if any, a GPU.
 
     A process silent for `timeout` seconds is lost; the run goes on from the world kept last, at most `restarts` times.
-    With `straggler_timeout` one that is late by so many seconds is left out of a gossip; 0 waits for it.
+    With `straggler_timeout` one that is late by so many seconds is left out of a gossip with neighbours, though not of
+    means over all nor under quarantine; 0 waits for it.
     """
 
     actors: int = 0
@@ -86,24 +90,30 @@ class ChildPlace:
         self.process = spawn.Process(target=answer, args=(theirs,), daemon=True)
         self.process.start()
         theirs.close()
+        self._last: Future[bytes] | None = None
 
     def ask(self, method: str, *arguments: Any) -> Callable[[float], Any]:
-        try:
-            self._pipe.send_bytes(pickle.dumps((method, arguments)))
-        except OSError as error:
-            raise PlaceLost(self._gone()) from error
-        return self._answered
+        asked = in_thread(partial(self._sent_and_answered, pickle.dumps((method, arguments)), self._last))
+        self._last = asked
+        return partial(self._answered, asked)
 
     def end(self) -> None:
         self.process.kill()
         self.process.join()
         self._pipe.close()
 
-    def _answered(self, seconds: float) -> Any:
+    def _sent_and_answered(self, question: bytes, before: Future[bytes] | None) -> bytes:
+        """The answer, once those asked before have theirs; in a thread, as a frozen process neither takes nor gives."""
+        if before:
+            before.result()
+        self._pipe.send_bytes(question)
+        return self._pipe.recv_bytes()
+
+    def _answered(self, asked: Future[bytes], seconds: float) -> Any:
         try:
-            if not self._pipe.poll(seconds):
-                raise PlaceLost(f"process {self.process.pid} did not answer within {seconds:g} s")
-            answer = pickle.loads(self._pipe.recv_bytes())
+            answer = pickle.loads(asked.result(seconds))
+        except TimeoutError:
+            raise PlaceLost(f"process {self.process.pid} did not answer within {seconds:g} s") from None
         except (EOFError, OSError) as error:
             raise PlaceLost(self._gone()) from error
         if isinstance(answer, Exception):
@@ -118,9 +128,11 @@ class ChildPlace:
 def answer(pipe: Connection) -> None:
     """Answers calls of a rank's methods until the pipe is closed, then ends the process, training or not.
 
-    An interrupt from the keyboard is the owner's business.
+    Signals to the owner's whole group are the owner's business.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setsid"):
+        os.setsid()
     rank = Rank()
     while True:
         try:
@@ -143,6 +155,11 @@ def check_terms(backend: Any) -> None:
         raise ValueError(f"actors is {backend.actors}; it must be at least 0 (0: as many as there is room for)")
     if not backend.timeout > 0:
         raise ValueError(f"timeout is {backend.timeout}; it must be above 0 seconds")
+    if backend.straggler_timeout > backend.timeout:
+        raise ValueError(
+            f"straggler_timeout is {backend.straggler_timeout}, above the timeout of {backend.timeout} seconds after "
+            "which a place is lost; give less"
+        )
     for name in ("restarts", "straggler_timeout"):
         if not getattr(backend, name) >= 0:
             raise ValueError(f"{name} is {getattr(backend, name)}; it must be at least 0")

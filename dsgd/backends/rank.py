@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,8 @@ from dsgd.loop import Result, Stopped, simulate
 from dsgd.metrics import Values
 from dsgd.run import Run
 from dsgd.simulation import Simulation, World
+from dsgd.snapshots import own_leaves
+from dsgd.state import State, mapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,18 +83,42 @@ class Report:
     outcome: Outcome | None
 
 
+class VersionError(RuntimeError):
+    """Two places, or a place and its owner, would not compute the same numbers."""
+
+
+class Sitting:
+    """One training in a place: how far it is, what is new, whether it is to stop, and how it ended."""
+
+    def __init__(self) -> None:
+        self.lock, self.stopping = Lock(), Event()
+        self.step = 0
+        self.news: list[tuple[str, tuple[Any, ...]]] = []
+        self.outcome: Outcome | None = None
+
+    def tell(self, method: str, *arguments: Any) -> None:
+        with self.lock:
+            self.news.append((method, arguments))
+
+    def end(self, outcome: Outcome) -> None:
+        with self.lock:
+            self.outcome = outcome
+
+    def report(self) -> Report:
+        with self.lock:
+            news, self.news = tuple(self.news), []
+            return Report(self.step, news, self.outcome)
+
+
 class Rank:
     """A place. Its methods return at once; the training goes on in a thread of its own."""
 
     def __init__(self) -> None:
-        self._lock, self._stopping = Lock(), Event()
-        self._step = 0
-        self._news: list[tuple[str, tuple[Any, ...]]] = []
-        self._outcome: Outcome | None = None
+        self._sitting = Sitting()
         self._store: Store | None = None
 
     def hello(self) -> Hello:
-        return Hello(os.getpid(), socket.gethostname(), versions())
+        return hello()
 
     def open_store(self, host: str, timeout: float) -> int:
         """Serves the store at which the places find each other; returns its port."""
@@ -103,87 +129,86 @@ class Rank:
 
     def begin(self, job: Job, me: int, host: str, store: tuple[str, int], world: World | None) -> None:
         """Trains as place `me`, listening on the address `host`, from the start or from a whole world."""
-        self._stopping.clear()
-        self._step, self._news, self._outcome = 0, [], None
-        Thread(target=self._train, args=(job, me, host, store, world), daemon=True).start()
+        self._sitting = Sitting()
+        Thread(target=train, args=(self._sitting, job, me, host, self._store or store, world), daemon=True).start()
+        self._store = None
 
     def report(self) -> Report:
-        with self._lock:
-            news, self._news = tuple(self._news), []
-            return Report(self._step, news, self._outcome)
+        return self._sitting.report()
 
     def stop(self) -> None:
         """Asks for an end: all places take the same step as their last, and the leading one keeps the world."""
-        self._stopping.set()
+        self._sitting.stopping.set()
 
-    def _train(self, job: Job, me: int, host: str, store: tuple[str, int], world: World | None) -> None:
-        try:
-            outcome = Outcome("done", result=self._trained(job, me, host, store, world))
-        except Stopped as stopped:
-            outcome = Outcome("stopped", step=stopped.step)
-        except FloatingPointError as error:
-            outcome = Outcome("diverged", str(error))
-        except PeerLost as error:
-            outcome = Outcome("peer_lost", str(error))
-        except BaseException as error:
-            outcome = Outcome("failed", f"{type(error).__name__}: {error}")
-        with self._lock:
-            self._outcome = outcome
 
-    def _trained(self, job: Job, me: int, host: str, store: tuple[str, int], world: World | None) -> Result:
-        import torch
+def train(sitting: Sitting, job: Job, me: int, host: str, meeting: Any, world: World | None) -> None:
+    """Trains, and ends the sitting with the outcome."""
+    try:
+        result = _trained(sitting, job, me, host, meeting, world)
+        sitting.end(Outcome("done", result=replace(result, params=own_leaves(result.params))))
+    except Stopped as stopped:
+        sitting.end(Outcome("stopped", step=stopped.step))
+    except FloatingPointError as error:
+        sitting.end(Outcome("diverged", str(error)))
+    except PeerLost as error:
+        sitting.end(Outcome("peer_lost", str(error)))
+    except BaseException as error:
+        sitting.end(Outcome("failed", f"{type(error).__name__}: {error}"))
 
-        from dsgd.backends.local import keep_freed_memory, threads_for
-        from dsgd.threads import side_by_side
 
-        torch.set_num_threads(job.threads)
-        keep_freed_memory()
-        device = device_of(job, me)
-        job.run.task.data.load()
-        transport = self._transport(job, me, host, store, device)
-        simulation = Simulation(job.run, Distributed(job.blocks, transport, job.patience), device)
-        with side_by_side(threads_for(simulation.multiplications)):
-            return simulate(simulation, (_Teller(self),), world, _Keeper(self, job.keep_every))
+def _trained(sitting: Sitting, job: Job, me: int, host: str, meeting: Any, world: World | None) -> Result:
+    import torch
 
-    def _transport(self, job: Job, me: int, host: str, at: tuple[str, int], device: Any) -> Transport:
-        """Made once all places are ready, so that a slow start is not taken for a loss."""
-        from datetime import timedelta
+    from dsgd.backends.local import keep_freed_memory, threads_for
+    from dsgd.threads import side_by_side
 
-        from dsgd.communicators.transports import Collective, Gloo, store_at
+    torch.set_num_threads(job.threads)
+    keep_freed_memory()
+    device = device_of(job, me)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    job.run.task.data.load()
+    transport = _transport(job, me, host, meeting, device)
+    simulation = Simulation(job.run, Distributed(job.blocks, transport, job.patience), device)
+    with side_by_side(threads_for(simulation.multiplications)):
+        return simulate(simulation, (_Teller(sitting),), world, _Keeper(sitting, job.keep_every))
 
-        store = self._store or store_at(*at, job.timeout)
-        store.set(f"ready {me}", "")
-        try:
-            store.wait([f"ready {k}" for k in range(len(job.blocks))], timedelta(seconds=job.start_timeout))
-        except RuntimeError as error:
-            raise PeerLost(f"not all {len(job.blocks)} places were ready within {job.start_timeout:g} s") from error
-        if job.carrier == "gloo":
-            return Gloo(store, me, len(job.blocks), host, job.timeout)
-        import torch.distributed as dist
 
-        limit = timedelta(seconds=job.timeout)
-        dist.init_process_group("nccl", store=store, rank=me, world_size=len(job.blocks), timeout=limit)
-        return Collective(device)
+def _transport(job: Job, me: int, host: str, meeting: Any, device: Any) -> Transport:
+    """Made once all places are ready, so that a slow start is not taken for a loss."""
+    from datetime import timedelta
 
-    def _tell(self, method: str, *arguments: Any) -> None:
-        with self._lock:
-            self._news.append((method, arguments))
+    from dsgd.communicators.transports import Collective, Gloo, store_at
+
+    store: Store = store_at(meeting[0], meeting[1], job.timeout) if isinstance(meeting, tuple) else meeting
+    store.set(f"ready {me}", "")
+    try:
+        store.wait([f"ready {k}" for k in range(len(job.blocks))], timedelta(seconds=job.start_timeout))
+    except RuntimeError as error:
+        raise PeerLost(f"not all {len(job.blocks)} places were ready within {job.start_timeout:g} s") from error
+    if job.carrier == "gloo":
+        return Gloo(store, me, len(job.blocks), host, job.timeout)
+    import torch.distributed as dist
+
+    limit, size = timedelta(seconds=job.timeout), len(job.blocks)
+    dist.init_process_group("nccl", store=store, rank=me, world_size=size, timeout=limit, device_id=device)
+    return Collective(device, store)
 
 
 class _Teller:
     """An observer that puts what it is told into the next report."""
 
-    def __init__(self, rank: Rank) -> None:
-        self.rank = rank
+    def __init__(self, sitting: Sitting) -> None:
+        self.sitting = sitting
 
     def stepped(self, step: int) -> None:
-        self.rank._step = step
+        self.sitting.step = step
 
     def measured(self, row: Values) -> None:
-        self.rank._tell("measured", row)
+        self.sitting.tell("measured", row)
 
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
-        self.rank._tell("snapshotted", step, {name: leaf.cpu() for name, leaf in params.items()})
+        self.sitting.tell("snapshotted", step, own_leaves(params))
 
     def event(self, event: str, **details: object) -> None:
         """Nothing: a rank's events are its owner's to tell."""
@@ -192,14 +217,18 @@ class _Teller:
 class _Keeper:
     """A keeper that leaves the keeping to the rank's owner."""
 
-    def __init__(self, rank: Rank, every: int) -> None:
-        self.rank, self.every = rank, every
+    def __init__(self, sitting: Sitting, every: int) -> None:
+        self.sitting, self.every = sitting, every
 
     def keep(self, world: World) -> None:
-        self.rank._tell("keep", world)
+        def on_cpu(state: State) -> State:
+            return mapped(state, lambda tensor: tensor.cpu())
+
+        twins = {name: on_cpu(twin) for name, twin in world.twins.items()}
+        self.sitting.tell("keep", replace(world, ensemble=on_cpu(world.ensemble), twins=twins))
 
     def stopping(self) -> bool:
-        return self.rank._stopping.is_set()
+        return self.sitting.stopping.is_set()
 
 
 def device_of(job: Job, me: int) -> Any:
@@ -213,7 +242,26 @@ def device_of(job: Job, me: int) -> Any:
 
 def versions() -> dict[str, str]:
     """What must be the same in all places of a run, for its numbers to be those of one."""
+    from dsgd import results
     from dsgd.fingerprint import source_digest, torch_series
 
+    packages = {name: results.versions()[name] or "none" for name in ("numpy", "scipy", "networkx", "numba")}
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return {"dsgd's sources": source_digest()[:12], "torch": torch_series(), "python": python}
+    return {"dsgd's sources": source_digest()[:12], "torch": torch_series(), "python": python, **packages}
+
+
+def hello() -> Hello:
+    """Who this process is."""
+    return Hello(os.getpid(), socket.gethostname(), versions())
+
+
+def check_versions(hellos: Sequence[Hello]) -> None:
+    """VersionError where they would not compute the same, naming two that differ."""
+    first = hellos[0]
+    for other in hellos[1:]:
+        for what, version in first.versions.items():
+            if other.versions.get(what) != version:
+                raise VersionError(
+                    f"{what} differ: {version} on {first.node}, {other.versions.get(what)} on {other.node}; "
+                    "install the same on all nodes"
+                )

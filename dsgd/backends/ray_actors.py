@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -38,7 +39,8 @@ class RayBackend:
     run, here. `gpus` 0 takes one GPU an actor if the cluster has that many, else an equal share. `placement` is how Ray
     lays the actors out over nodes. A place silent for `timeout` seconds is lost; the run goes on from the world kept
     last, at most `restarts` times, with fewer actors if after `wait` seconds there is no room for all.
-    With `straggler_timeout` one that is late by so many seconds is left out of a gossip; 0 waits for it.
+    With `straggler_timeout` one that is late by so many seconds is left out of a gossip with neighbours, though not of
+    means over all nor under quarantine; 0 waits for it.
     """
 
     actors: int = 0
@@ -106,7 +108,7 @@ class RayBackend:
         available = ray.cluster_resources().get("GPU", 0)
         if self.device == "cuda" and not available:
             raise BackendError("device is cuda, but the cluster has no GPU; take auto or cpu")
-        return self.gpus or min(1.0, available / max(1, self.actors))
+        return self.gpus or (1 / math.ceil(max(1, self.actors) / available) if available else 0)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from dsgd.backends.rank import hello
 from dsgd.backends.recorded import Recorded, recorded
 from dsgd.backends.supervision import BackendError
 from dsgd.run import Run
@@ -18,22 +19,26 @@ def spread(
     A part whose worker was lost more than `restarts` times has BackendErrors for outcomes; the others go on.
     """
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 
-    device, threads = "cuda" if gpus else "cpu", max(1, int(cpus))
+    device, threads, owner = "cuda" if gpus else "cpu", max(1, int(cpus)), hello()
     task = ray.remote(recorded).options(num_cpus=cpus, num_gpus=gpus, max_retries=restarts)
-    waiting: dict[Any, int] = {task.remote(list(part), device, threads): place for place, part in enumerate(parts)}
+    waiting: dict[Any, int] = {task.remote(list(part), device, threads, owner): at for at, part in enumerate(parts)}
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=1)
         for reference in done:
             place = waiting.pop(reference)
             try:
                 yield place, ray.get(reference)
+            except WorkerCrashedError:
+                yield place, _failed(f"its worker was lost more than {restarts} times", len(parts[place]))
+            except RayTaskError as error:
+                yield place, _failed(str(error.cause), len(parts[place]))
             except RayError as error:
-                yield place, [lost(error, restarts) for _ in parts[place]]
+                said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                yield place, _failed(said, len(parts[place]))
 
 
-def lost(error: Exception, restarts: int) -> Recorded:
-    """The recording of a run that came to nothing, as Ray tells it."""
-    said = " ".join(str(error).split())[:200]
-    return Recorded(outcome=BackendError(f"its worker was lost more than {restarts} times ({said})"))
+def _failed(sentence: str, count: int) -> list[Recorded]:
+    """The recordings of so many runs that came to nothing."""
+    return [Recorded(outcome=BackendError(sentence)) for _ in range(count)]

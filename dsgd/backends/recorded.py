@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from dsgd.backends.rank import Hello, check_versions, hello
 from dsgd.loop import Observer, Result
 from dsgd.metrics import Values
 from dsgd.run import Run
+from dsgd.snapshots import own_leaves
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +33,7 @@ class Recorded:
         self.told.append(("measured", (row,)))
 
     def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
-        self.told.append(("snapshotted", (step, {name: leaf.detach().cpu().clone() for name, leaf in params.items()})))
+        self.told.append(("snapshotted", (step, own_leaves(params))))
 
     def event(self, event: str, **details: object) -> None:
         """Nothing: a run in one place has none."""
@@ -42,9 +44,14 @@ class Recorded:
             getattr(observer, method)(*arguments)
 
 
-def recorded(runs: Sequence[Run], device: str, threads: int) -> list[Recorded]:
-    """Each run's recording, trained here in one pack; a run that fails has its error as outcome."""
+def recorded(runs: Sequence[Run], device: str, threads: int, owner: Hello) -> list[Recorded]:
+    """Each run's recording, trained here in one pack; a run that fails has its error as outcome.
+
+    VersionError where its numbers would not be those that the owner would compute.
+    """
     import torch
+
+    check_versions([owner, hello()])
 
     from dsgd.backends.local import LocalBackend
     from dsgd.results import environment
@@ -61,5 +68,7 @@ def recorded(runs: Sequence[Run], device: str, threads: int) -> list[Recorded]:
     except Exception as error:
         outcomes = [error] * len(runs)
     for one, outcome in zip(recordings, outcomes, strict=True):
+        if isinstance(outcome, Result):
+            outcome = replace(outcome, params=own_leaves(outcome.params))
         one.outcome, one.seconds = outcome, (time.perf_counter() - began) / len(runs)
     return recordings

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from dsgd.backends.rank import Carrier, Hello, Job, Outcome, Report
+from dsgd.backends.rank import Carrier, Job, Outcome, Report, VersionError, check_versions, hello
 from dsgd.loop import Keeper, Observer, Result, Stopped
 from dsgd.run import Run
 from dsgd.simulation import World
 from topologies import blocks
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  # seconds between two reports
+TO_SPEAK_UP = 0.2  # seconds
 
 
 class PlaceLost(RuntimeError):
@@ -154,7 +155,10 @@ class Attempt:
 
     def _begin(self) -> None:
         terms, count = self.terms, len(self.places)
-        _check_versions(self._asked("hello", terms.start_timeout))
+        try:
+            check_versions([hello(), *self._asked("hello", terms.start_timeout)])
+        except VersionError as error:
+            raise BackendError(str(error)) from None
         host = self.places[0].host
         port = self.places[0].ask("open_store", host, terms.start_timeout)(terms.start_timeout)
         job = Job(
@@ -182,6 +186,9 @@ class Attempt:
                 self.audience.hear(report)
             outcomes = [report.outcome for report in reports]
             ended = [outcome for outcome in outcomes if outcome]
+            if any(outcome and outcome.kind == "peer_lost" for outcome in outcomes):
+                time.sleep(TO_SPEAK_UP)  # for the place that knows why
+                outcomes = [report.outcome for report in self._asked("report", self.terms.timeout)]
             _raise_failure(outcomes)
             if len(ended) == len(outcomes):
                 return ended
@@ -212,15 +219,3 @@ def _raise_failure(outcomes: Sequence[Outcome | None]) -> None:
         raise Stopped(kinds["stopped"][1].step)
     if "peer_lost" in kinds:
         raise PlaceLost(kinds["peer_lost"][1].sentence)
-
-
-def _check_versions(hellos: Sequence[Hello]) -> None:
-    """BackendError where the places would not compute the same, naming two that differ."""
-    first = hellos[0]
-    for other in hellos[1:]:
-        for what, version in first.versions.items():
-            if other.versions.get(what) != version:
-                raise BackendError(
-                    f"{what} differ: {version} on {first.node}, {other.versions.get(what)} on {other.node}; "
-                    "install the same on all nodes"
-                )

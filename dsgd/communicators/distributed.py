@@ -35,7 +35,7 @@ class Transport(Protocol):
     `exchange(number, outgoing, incoming)` begins to send the buffers of `outgoing` to these peers and to fill those of
     `incoming` by what they send in their exchange of the same number; for each buffer of both it returns what waits for
     it. `total(tensor)` replaces the tensor by its sum over all places, the same to the last bit in each. All raise
-    PeerLost when a peer does not answer in time.
+    PeerLost when a peer does not answer in time. `await_leader()` waits for the first place however long it takes.
     """
 
     @property
@@ -50,6 +50,7 @@ class Transport(Protocol):
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
     ) -> tuple[dict[int, Wait], dict[int, Wait]]: ...
     def total(self, tensor: Tensor) -> None: ...
+    def await_leader(self) -> None: ...
 
 
 class PeerLost(RuntimeError):
@@ -65,6 +66,7 @@ class Distributed:
 
     def __init__(self, blocks: Blocks, transport: Transport, patience: float | None = None) -> None:
         self.blocks, self.transport, self.patience = blocks, transport, patience
+        self._mates = transport.mates if patience is None else {}  # who is left out reads when it is late
         self.dropped = 0
         self.n = sum(map(len, blocks))
         self.rows = tuple(blocks[transport.me])
@@ -97,6 +99,9 @@ class Distributed:
         everything = self._together(p.matrix, (0,))
         return p.like(everything) if self.leads else None
 
+    def await_leader(self) -> None:
+        self.transport.await_leader()
+
     def _mixed(self, p: Params, w: MixingMatrix, plus: Scaled | None) -> Tensor:
         if self._begun is None or self._begun[0] is not p or self._begun[1] is not w:
             self.begin(p, w)
@@ -127,14 +132,14 @@ class Distributed:
     def _to(self, peer: int, count: int, like: Tensor) -> Message:
         """The next message to a peer, in its buffers."""
         size = size_of(count, like)
-        if peer in self.transport.mates:
+        if peer in self._mates:
             room = self._leaving[peer].next(size, Room)
             return Message(count, like, room.raw, room)
         return Message(count, like, self._leaving[peer].next(size, partial(buffer, like, self.transport.device)))
 
     def _from(self, peer: int, count: int, like: Tensor) -> Message | Announced:
         """What the next message of a peer arrives in."""
-        if pid := self.transport.mates.get(peer):
+        if pid := self._mates.get(peer):
             return Announced(pid, count, like)
         size = size_of(count, like)
         return Message(count, like, self._coming[peer].next(size, partial(buffer, like, self.transport.device)))

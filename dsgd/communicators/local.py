@@ -47,6 +47,9 @@ class Local:
     def collect(self, p: Params) -> Params:
         return p
 
+    def await_leader(self) -> None:
+        """Nothing: this is the leader."""
+
     def _operator(self, w: Permutation | Sparse, like: Tensor) -> Mix:
         """W made ready for matrices like this one; the latest few are kept."""
         key = id(w), like.dtype, like.device, like.shape[1]

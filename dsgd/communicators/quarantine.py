@@ -50,6 +50,9 @@ class Quarantine:
     def collect(self, p: Params) -> Params | None:
         return self.inner.collect(p)
 
+    def await_leader(self) -> None:
+        self.inner.await_leader()
+
     def _finite(self, p: Params) -> tuple[Tensor, Tensor]:
         """Whose rows are finite: of the replicas here (rows, 1), and of all (n,)."""
         here = p.matrix.isfinite().all(dim=1, keepdim=True)

@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from dsgd.communicators.distributed import PeerLost, Wait
 from dsgd.communicators.shared import mates
+from dsgd.threads import in_thread
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,7 @@ class Gloo:
         options._devices = [kind.create_device(hostname=host)]
         options._timeout = timedelta(seconds=timeout)
         self._group = self._asked(None, partial(kind, store, me, size, options))
+        self._reunions = Reunions(store)
         self.mates: Mapping[int, int] = self._asked(None, partial(mates, store, me, size))
 
     def exchange(
@@ -49,6 +50,9 @@ class Gloo:
             return {k: Awaited(partial(self._asked, k, work.wait), buffers[k]) for k, work in works.items()}
 
         return begun(self._group.recv, incoming), begun(self._group.send, outgoing)
+
+    def await_leader(self) -> None:
+        self._asked(0, partial(self._reunions.meet, self.me))
 
     def total(self, tensor: Tensor) -> None:
         self._asked(None, self._group.allreduce([tensor]).wait)
@@ -76,7 +80,7 @@ class Awaited:
         if seconds is None and self._begun is None:
             self.wait()
             return True
-        self._begun = self._begun or _in_thread(self.wait)
+        self._begun = self._begun or in_thread(self.wait)
         try:
             self._begun.result(seconds)
         except TimeoutError:
@@ -84,17 +88,18 @@ class Awaited:
         return True
 
 
-def _in_thread(wait: Callable[[], Any]) -> Future[Any]:
-    done: Future[Any] = Future()
+class Reunions:
+    """Where all wait for the first place as long as it takes: its owner watches over it, and the store ends with it."""
 
-    def work() -> None:
-        try:
-            done.set_result(wait())
-        except BaseException as error:
-            done.set_exception(error)
+    def __init__(self, store: Store) -> None:
+        self._store, self._count = store, 0
 
-    Thread(target=work, daemon=True).start()
-    return done
+    def meet(self, me: int) -> None:
+        self._count += 1
+        if me == 0:
+            self._store.set(f"reunion {self._count}", "")
+        else:
+            self._store.wait([f"reunion {self._count}"], timedelta(days=30))
 
 
 class Collective:
@@ -103,9 +108,10 @@ class Collective:
     It waits for whoever is late.
     """
 
-    def __init__(self, device: torch.device | str) -> None:
+    def __init__(self, device: torch.device | str, store: Store) -> None:
         import torch.distributed as dist
 
+        self._reunions = Reunions(store)
         self.me, self.size, self.device = dist.get_rank(), dist.get_world_size(), device
         self.mates: Mapping[int, int] = {}
 
@@ -124,6 +130,9 @@ class Collective:
             return True
 
         return dict.fromkeys(incoming, wait), dict.fromkeys(outgoing, wait)
+
+    def await_leader(self) -> None:
+        _asked_of_group(partial(self._reunions.meet, self.me))
 
     def total(self, tensor: Tensor) -> None:
         import torch.distributed as dist

@@ -12,9 +12,13 @@ test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
 slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -m "slow and not gpu and not cluster and not chaos"
 
 # Actors are killed at random steps, a line for each run; another DSGD_CHAOS_SEED draws other runs.
+# Ray clusters on this machine, and over hosts that are network namespaces (needs root); five actors killed at random.
+cluster: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "cluster or chaos"
+
 chaos: $(VENV)/installed-dev
 	DSGD_CHAOS=20 $(BIN)/python -m pytest -q -m chaos tests/test_chaos.py
 

@@ -14,11 +14,11 @@ test: $(VENV)/installed-dev
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "slow and not gpu and not cluster and not chaos"
 
-# Actors are killed at random steps, a line for each run; another DSGD_CHAOS_SEED draws other runs.
 # Ray clusters on this machine, and over hosts that are network namespaces (needs root); five actors killed at random.
 cluster: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "cluster or chaos"
 
+# Actors are killed at random steps, a line for each run; another DSGD_CHAOS_SEED draws other runs.
 chaos: $(VENV)/installed-dev
 	DSGD_CHAOS=20 $(BIN)/python -m pytest -q -m chaos tests/test_chaos.py
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,8 +51,13 @@ class Checkpoint:
     seconds: float
 
 
-def save(run_folder: Path, world: World, origin: Mapping[str, str], seconds: float) -> Path:
-    """Writes a whole world, then removes all but the newest three up to it; NotKept with path, bytes and reason."""
+def save(
+    run_folder: Path, world: World, origin: Mapping[str, str], seconds: float, damaged: Iterable[Path] = ()
+) -> Path:
+    """Writes a whole world, then removes the damaged generations and, up to it, all but the newest three.
+
+    NotKept with path, bytes and reason, where it could not be written.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -68,6 +73,9 @@ def save(run_folder: Path, world: World, origin: Mapping[str, str], seconds: flo
     except (OSError, SafetensorError) as error:
         size = sum(tensor.nbytes for tensor in tensors.values())
         raise NotKept(f"checkpoint {path} of {size} bytes could not be written ({_reason(error)})") from error
+    for bad in damaged:
+        if bad != path:
+            remove(bad)
     for old in [found for found in generations(run_folder) if step_of(found) < world.step][: 1 - KEPT]:
         remove(old)
     return path

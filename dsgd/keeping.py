@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dsgd.checkpoints import NotKept, generations, save, step_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dsgd.results import RunFolder
     from dsgd.simulation import World
 
@@ -30,7 +32,7 @@ class FolderKeeper:
     """A `dsgd.loop.Keeper` over a run's folder, for a run of so many `steps`.
 
     `wished` says whether the run shall stop; `warn` is told once of a checkpoint that could not be written. `seconds`
-    are those for which the run was trained before.
+    are those for which the run was trained before; the generations found `damaged` go once a new one is whole.
     """
 
     folder: RunFolder
@@ -40,6 +42,7 @@ class FolderKeeper:
     wished: Callable[[], bool]
     warn: Callable[[str], None]
     seconds: float = 0.0
+    damaged: Sequence[Path] = ()
     failure: Exception | None = None  # the first
     began: float = field(default_factory=time.perf_counter)
 
@@ -57,7 +60,8 @@ class FolderKeeper:
         seconds = self.seconds + time.perf_counter() - self.began
         try:
             self.folder.flush()
-            save(self.folder.path, world, self.origin, seconds)
+            save(self.folder.path, world, self.origin, seconds, self.damaged)
+            self.damaged = ()
         except (NotKept, OSError) as error:
             self._not_kept(error)
 

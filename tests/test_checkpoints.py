@@ -250,6 +250,42 @@ def test_one_of_the_same_step_is_replaced(small: Make, tmp_path: Path) -> None:
     assert newest(tmp_path, small(), strict=True) is not None
 
 
+def test_at_no_moment_is_half_a_checkpoint_in_its_place(
+    small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the process is killed: nothing is removed under a checkpoint's own name."""
+    kept(tmp_path, small(), 5)
+    removed, rmtree = list[Path](), shutil.rmtree
+
+    def watched(path: Path, **how: Any) -> None:
+        removed.append(path)
+        assert all(set(FILES) <= {file.name for file in found.iterdir()} for found in generations(tmp_path))
+        rmtree(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    kept(tmp_path, small(), 5, 6, 7, 8)
+    assert removed
+    assert not [path for path in removed if ".tmp-" not in path.name]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if ".tmp-" in path.name] == []
+
+
+def test_damaged_generations_go_first_and_only_once_a_new_one_is_whole(small: Make, tmp_path: Path) -> None:
+    run = small()
+    *_, damaged = kept(tmp_path, run, 10, 20, 30)
+    folder = RunFolder(tmp_path)
+    for name in ("metrics.jsonl", "events.jsonl"):
+        (tmp_path / name).touch()
+    keeper = FolderKeeper(folder, Keeping(5), 99, origin(run), lambda: False, print, damaged=[damaged])
+    start = world_after(run, 0)
+    with files_up_to(10_000):
+        keeper.keep(replace(start, step=35))
+    assert [checkpoints.step_of(path) for path in generations(tmp_path)] == [10, 20, 30]
+    keeper.keep(replace(start, step=35))
+    assert [checkpoints.step_of(path) for path in generations(tmp_path)] == [10, 20, 35]
+    keeper.keep(replace(start, step=40))
+    assert [checkpoints.step_of(path) for path in generations(tmp_path)] == [20, 35, 40]
+
+
 def test_what_a_dead_process_left_is_removed_and_a_living_one_s_is_not(small: Make, tmp_path: Path) -> None:
     kept(tmp_path, small(), 5)
     dead = subprocess.Popen(["true"])

@@ -275,11 +275,12 @@ def test_a_damaged_checkpoint_is_gone_back_from_or_with_strict_refused(dsgd_comm
     status, out, err = dsgd_command("resume", "here", "--strict")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith(f"{newest} has ")
-    status, out, err = dsgd_command("resume", "here", "--json")
+    status, out, err = dsgd_command("resume", "here", "checkpoint_every=25", "--json")
     assert (status, json.loads(out)["resumed_at"]) == (0, 8)
     assert err.splitlines()[0].startswith(f"warning: {newest} has ")
     assert err.splitlines()[0].endswith("; ckpt-000008 is taken instead")
     assert_same_run(stopped, Path("whole"))
+    assert [step_of(path) for path in generations(stopped)] == [8, 25]  # what was damaged is gone
 
 
 @pytest.mark.parametrize(

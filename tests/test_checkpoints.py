@@ -209,7 +209,14 @@ def test_what_is_not_this_run_s_is_refused_by_name(three: Path, tmp_path: Path) 
         latest(three, known | {"data": "0123"}, layout_of(run))
     with pytest.raises(Refused, match=r"holds a model of 310 parameters in another layout than the 610 of this run's"):
         latest(three, known, layout_of(replace(run, model=Mlp((8,)))))
-    assert latest(three, known | {"sources": "others"}, layout_of(run)) is not None
+    with pytest.raises(
+        Refused, match=r"of dsgd \S+, sources [0-9a-f]{12} with torch [\d.]+, and this is .* others; take"
+    ):
+        latest(three, known | {"sources": "others"}, layout_of(run))
+    said: list[str] = []
+    others = {"sources": "others"}
+    assert latest(three, known | others, layout_of(run), other_version=True, tell=said.append) is not None
+    assert len(said) == 1
 
 
 def test_another_format_is_refused_naming_both(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

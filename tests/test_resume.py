@@ -318,7 +318,7 @@ def test_a_changed_configuration_is_refused_and_what_decides_no_number_is_not(
     assert [step_of(path) for path in generations(stopped)] == [37, 38, 39]
 
 
-def test_changed_sources_are_told_and_changed_data_refused(
+def test_changed_data_are_refused_and_changed_sources_unless_accepted(
     dsgd_command: Dsgd, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dsgd.cli import resuming
@@ -332,10 +332,17 @@ def test_changed_sources_are_told_and_changed_data_refused(
     status, out, err = dsgd_command("resume", "here")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert re.search(r"is of data \w{12}, and the data and files here are 0{12}; ", err)
-    monkeypatch.setattr(resuming, "origin", lambda run: {**known(run), "sources": "others"})
-    status, _, err = dsgd_command("resume", "here")
+    monkeypatch.setattr(resuming, "origin", lambda run: {**known(run), "sources": f"{'9' * 64} with torch 9.9"})
+    status, out, err = dsgd_command("resume", "here")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    both = (
+        r"here/checkpoints/ckpt-000013 is of dsgd (\S+), sources \w{12} with torch \d\.\d+, "
+        r"and this is dsgd \1, sources 9{12} with torch 9\.9; "
+    )
+    assert re.match(both + "take that version, or go on in this one with --other-version$", err)
+    status, _, err = dsgd_command("resume", "here", "--other-version")
     assert status == 0
-    assert err.startswith("warning: dsgd's sources or torch changed since here/checkpoints/ckpt-000013; ")
+    assert re.match(f"warning: {both}the numbers may be others than of one run$", err.splitlines()[0])
 
 
 def test_a_graph_file_that_changed_is_other_data(small: Make, tmp_path: Path) -> None:

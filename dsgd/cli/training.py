@@ -29,7 +29,7 @@ def train(config: Config, out: Path | None, as_json: bool) -> None:
     _tell(record(config, folder), folder, as_json)
 
 
-def go_on(folder: Path, overrides: Sequence[str], strict: bool, as_json: bool) -> None:
+def go_on(folder: Path, overrides: Sequence[str], strict: bool, other_version: bool, as_json: bool) -> None:
     """A run that was begun, to its end; one that is finished is shown again."""
     if summary := finished(folder):
         printed.say(f"{folder} is finished; nothing is left to do")
@@ -37,7 +37,7 @@ def go_on(folder: Path, overrides: Sequence[str], strict: bool, as_json: bool) -
         return
     config = config_of(folder, overrides)
     _check_machine(config)
-    _tell(resume(config, folder, strict=strict), folder, as_json)
+    _tell(resume(config, folder, strict=strict, other_version=other_version), folder, as_json)
 
 
 def _check_machine(config: Config) -> None:

@@ -30,7 +30,7 @@ from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.keeping import FolderKeeper, Keeping
 from dsgd.learning_rates import Multistep
 from dsgd.locks import LOCK, locked
-from dsgd.loop import Result, Stopped, simulate
+from dsgd.loop import STEPS_BETWEEN_ASKING, Result, Stopped, simulate
 from dsgd.metrics import Accuracy, Consensus
 from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.results import RunFolder, read_history, read_summary
@@ -404,6 +404,10 @@ def test_a_run_whose_ensemble_finds_no_room_fails_and_resumes(
     assert_same_run(Path("here"), Path("whole"))
 
 
+def test_what_a_signal_says_is_when_places_ask() -> None:
+    assert f"at the next multiple of {STEPS_BETWEEN_ASKING};" in signals.STOPS.decode()
+
+
 def test_in_another_thread_signals_are_left_alone() -> None:
     from threading import Thread
 
@@ -524,7 +528,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signals, st
     assert process.stderr is not None
     assert process.stdout.readline() == "stepping\n"
     process.send_signal(signal.SIGTERM)
-    assert process.stderr.readline() == "the run stops after this step; once more ends it at once\n"
+    assert process.stderr.readline() == f"{signals.STOPS.decode()}once more ends it at once\n"
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(number)

@@ -397,6 +397,23 @@ def test_a_full_disk_stops_a_run_or_not_by_policy(small: Make, tmp_path: Path) -
         trained_on_a_full_disk(small(), tmp_path)
 
 
+def test_a_disk_that_is_full_again_is_told_of_again_and_what_stops_a_run_stays_its_error(
+    small: Make, tmp_path: Path
+) -> None:
+    run = small()
+    start = world_after(run, 0)
+    for policy, sentences in (("continue", 2), ("stop", 1)):
+        said: list[str] = []
+        folder = RunFolder.create(tmp_path / policy, run.describe(), device="cpu")
+        keeper = FolderKeeper(folder, Keeping(5, policy), run.steps, origin(run), lambda: False, said.append)
+        for step, size in ((1, 10_000), (2, 10_000), (3, 10**9), (4, 10_000)):
+            with files_up_to(size):
+                keeper.keep(replace(start, step=step))
+            assert (keeper.failure is None) == (policy == "continue" and step == 3)
+        assert len(said) == sentences
+        assert "ckpt-000001" in said[0]
+
+
 @pytest.mark.parametrize(("every", "expected"), [(5, [5, 10, 15]), (0, []), (20, []), (200, [])])
 def test_checkpoints_come_every_so_many_steps_but_not_at_the_end(
     small: Make, tmp_path: Path, every: int, expected: list[int]

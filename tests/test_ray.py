@@ -256,7 +256,11 @@ class Server:
 
 def trailers(status: str) -> bytes:
     """An answer of gRPC with that status, as HTTP/2 frames."""
-    payload = b"\x00\x0bgrpc-status" + bytes([len(status)]) + status.encode()
+    return ended(b"\x00\x0bgrpc-status" + bytes([len(status)]) + status.encode())
+
+
+def ended(payload: bytes) -> bytes:
+    """An answer of HTTP/2 that ends with these trailers."""
     return (
         bytes(3)
         + b"\x04\x00"
@@ -276,8 +280,11 @@ def trailers(status: str) -> bytes:
         (lambda asked: trailers("0"), "open"),
         (lambda asked: trailers("16"), "locked"),
         (lambda asked: trailers("12"), "no ray"),
+        (lambda asked: ended(b"\x00\x0bgrpc-status"), "no ray"),
+        (lambda asked: ended(b"\x00\x0bgrpc-status\x02"), "no ray"),
+        (lambda asked: ended(b""), "no ray"),
     ],
-    ids=["http", "silence", "open", "locked", "other grpc"],
+    ids=["http", "silence", "open", "locked", "other grpc", "no status", "cut status", "no trailers"],
 )
 def test_a_probe_tells_what_listens(reply: Callable[[bytes], bytes], answer: str) -> None:
     assert probe("127.0.0.1", Server(reply).port, 2) == answer

@@ -404,6 +404,33 @@ def test_a_run_whose_ensemble_finds_no_room_fails_and_resumes(
     assert_same_run(Path("here"), Path("whole"))
 
 
+def test_a_run_ended_on_a_full_disk_still_says_how_it_ended(
+    dsgd_command: Dsgd, signalled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    signalled(13)
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "_close", full)
+        status, out, err = dsgd_command("run", *SMALL, "--out", "here", "--json")
+    assert (status, json.loads(out)["status"], json.loads(out)["steps"]) == (143, "interrupted", 13)
+    assert err.splitlines()[-2:] == [
+        "warning: here/summary.json could not be written (No space left on device)",
+        "interrupted after 13 steps; to go on: dsgd resume here",
+    ]
+    with pytest.raises(FileNotFoundError):
+        read_summary("here")
+
+
+def test_a_row_without_its_step_is_refused_in_a_line(dsgd_command: Dsgd, stopped: Path) -> None:
+    with (stopped / "metrics.jsonl").open("a") as rows:
+        rows.write('{"loss": 1}\n')
+    status, out, err = dsgd_command("resume", "here")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert re.match(r"here/metrics.jsonl, line \d+, has no step that is a whole number$", err)
+
+
 def test_what_a_signal_says_is_when_places_ask() -> None:
     assert f"at the next multiple of {STEPS_BETWEEN_ASKING};" in signals.STOPS.decode()
 

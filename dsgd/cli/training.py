@@ -52,6 +52,8 @@ def _tell(outcome: Outcome, folder: Path, as_json: bool) -> None:
     """Prints a run's summary, and raises what ended it early: typer.Exit where that was a signal."""
     summary, error = outcome
     printed.show(summary, printed.of_run(summary), as_json)
+    if why := summary.get("unwritten"):
+        printed.say(f"warning: {folder / 'summary.json'} could not be written ({why})")
     if isinstance(error, KeyboardInterrupt):
         command = shlex.join(["dsgd", "resume", str(folder)])
         printed.say(f"interrupted after {summary['steps']} steps; to go on: {command}")

@@ -36,6 +36,7 @@ from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.results import RunFolder, read_history, read_summary
 from dsgd.run import Run
 from dsgd.simulation import Simulation
+from tests.test_security import tree
 from topologies import (
     SCHEDULES,
     OnePeerExponential,
@@ -633,14 +634,46 @@ def test_too_little_memory_is_said_in_a_sentence(tmp_path: Path, when: str, stat
         assert read_summary(tmp_path / "run")["status"] == "failed"
 
 
+CALM = [*LONG, "optimizer=sgd", "learning_rate.lr=0.01", "dtype=float64", "twins=[]"]
+TWO = ["backend=processes", "backend.actors=2"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's children are looked up in /proc")
+def test_of_a_killed_owner_no_process_is_left_and_its_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    assert cli.main(["run", *CALM, *TWO, "--out", str(tmp_path / "whole")]) == 0
+    folder = tmp_path / "run"
+    process = begun(folder, "run", *CALM, *TWO, "--out", str(folder))
+    while not generations(folder) and process.poll() is None:
+        time.sleep(0.01)
+    started = tree(process.pid)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert len(started) >= 3
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in started if alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+    assert cli.main(["resume", str(folder), "--strict"]) == 0
+    assert read_summary(folder)["resumed_at"] >= 150
+    assert_same_run(folder, tmp_path / "whole")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and not only waits to be buried."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 def test_a_run_in_several_processes_goes_on_there_to_the_same_bits_and_here_to_the_same_numbers(tmp_path: Path) -> None:
     """Plain SGD with a small step: AdamW would make another order of sums another run within a thousand steps."""
-    calm = [*LONG, "optimizer=sgd", "learning_rate.lr=0.01", "dtype=float64", "twins=[]"]
-    two = ["backend=processes", "backend.actors=2"]
-    assert cli.main(["run", *calm, *two, "--out", str(tmp_path / "whole")]) == 0
+    assert cli.main(["run", *CALM, *TWO, "--out", str(tmp_path / "whole")]) == 0
     folder = tmp_path / "run"
-    process = begun(folder, "run", *calm, *two, "--out", str(folder))
+    process = begun(folder, "run", *CALM, *TWO, "--out", str(folder))
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)

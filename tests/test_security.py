@@ -6,6 +6,7 @@ import ast
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,15 @@ def listening(pid: int) -> set[str]:
         return set()
     rows = [line.split() for table in tables for line in table]
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that it started, as long as it lives."""
+    with suppress(OSError):
+        threads = Path(f"/proc/{pid}/task").iterdir()
+        children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+        return [pid, *(each for child in children for each in tree(child))]
+    return []
 
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="only Linux says here who listens where")

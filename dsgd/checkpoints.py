@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,16 +43,20 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A world read from `path`; its run had trained for `seconds`, and was known by `origin`."""
+    """A world read from `path`; its run had trained for `seconds`."""
 
     path: Path
     world: World
-    origin: Mapping[str, str]
     seconds: float
 
 
-def save(run_folder: Path, world: World, origin: Mapping[str, str], seconds: float) -> Path:
-    """Writes a whole world, then removes all but the newest three up to it; NotKept with path, bytes and reason."""
+def save(
+    run_folder: Path, world: World, origin: Mapping[str, str], seconds: float, damaged: Iterable[Path] = ()
+) -> Path:
+    """Writes a whole world, then removes the damaged generations and, up to it, all but the newest three.
+
+    NotKept with path, bytes and reason, where it could not be written.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -68,6 +72,9 @@ def save(run_folder: Path, world: World, origin: Mapping[str, str], seconds: flo
     except (OSError, SafetensorError) as error:
         size = sum(tensor.nbytes for tensor in tensors.values())
         raise NotKept(f"checkpoint {path} of {size} bytes could not be written ({_reason(error)})") from error
+    for bad in damaged:
+        if bad != path:
+            remove(bad)
     for old in [found for found in generations(run_folder) if step_of(found) < world.step][: 1 - KEPT]:
         remove(old)
     return path
@@ -85,17 +92,24 @@ def step_of(path: Path) -> int:
 
 
 def latest(
-    run_folder: Path, origin: Mapping[str, str], layout: Layout, *, strict: bool = False, tell: Tell = print
+    run_folder: Path,
+    origin: Mapping[str, str],
+    layout: Layout,
+    *,
+    strict: bool = False,
+    other_version: bool = False,
+    tell: Tell = print,
 ) -> Checkpoint | None:
     """The newest checkpoint that is as it was written; None where there is none. `tell` is told of damaged ones.
 
-    With `strict` Damaged where the newest is not. Refused where it is of another run, other data or another format.
+    With `strict` Damaged where the newest is not. Refused where it is of another run, other data or another format, or
+    of another version of dsgd's sources or torch: with `other_version` that is only told.
     """
     damaged: list[Damaged] = []
     found = None
     for path in reversed(generations(run_folder)):
         try:
-            found = load(path, origin, layout)
+            found = load(path, origin, layout, tell if other_version else None)
             break
         except Damaged as error:
             if strict:
@@ -106,10 +120,10 @@ def latest(
     return found
 
 
-def load(path: Path, origin: Mapping[str, str], layout: Layout) -> Checkpoint:
+def load(path: Path, origin: Mapping[str, str], layout: Layout, warn: Tell | None = None) -> Checkpoint:
     """The checkpoint in a folder. Damaged, before anything of it is parsed, where a byte is not as it was written.
 
-    Refused where its format, its run, data or layout are not those expected.
+    Refused where its format, its run, data or layout are not those expected, or its version, if there is none to warn.
     """
     from safetensors.torch import load_file
 
@@ -121,9 +135,14 @@ def load(path: Path, origin: Mapping[str, str], layout: Layout) -> Checkpoint:
     check_files(path, manifest, (TENSORS, STATE))
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     _refuse_other(path, state, origin, layout)
+    if state["origin"]["sources"] != origin["sources"]:
+        differ = _versions_told(path, manifest["versions"]["dsgd"], state["origin"]["sources"], origin["sources"])
+        if warn is None:
+            raise Refused(f"{differ}; take that version, or go on in this one with --other-version")
+        warn(f"{differ}; the numbers may be others than of one run")
     tensors = {_place(name): tensor for name, tensor in load_file(path / TENSORS).items()}
     _refuse_misfits(path, state, tensors, layout)
-    return Checkpoint(path, _world(state, tensors, layout), state["origin"], state["seconds"])
+    return Checkpoint(path, _world(state, tensors, layout), state["seconds"])
 
 
 def _refuse_other(path: Path, state: Mapping[str, Any], origin: Mapping[str, str], layout: Layout) -> None:
@@ -135,6 +154,12 @@ def _refuse_other(path: Path, state: Mapping[str, Any], origin: Mapping[str, str
         raise Refused(
             f"{path} holds a model of {kept.d} parameters in another layout than the {layout.d} of this run's"
         )
+
+
+def _versions_told(path: Path, dsgd: str, kept: str, now: str) -> str:
+    """Both versions: a release, its sources in twelve digits, and torch's series."""
+    own, ours = (f"{sources[:12]}{sources[64:]}" for sources in (kept, now))
+    return f"{path} is of dsgd {dsgd}, sources {own}, and this is dsgd {__version__}, sources {ours}"
 
 
 def _refuse_misfits(path: Path, state: Mapping[str, Any], tensors: Mapping[Place, Tensor], layout: Layout) -> None:

@@ -94,9 +94,13 @@ class RunFolder:
             flush_file(self.path / name)
 
     def rewind(self, step: int) -> None:
-        """Drops the rows measured after `step`, and lines that a crash cut, for a run that goes on from there."""
-        rows = zip(_whole_lines(self.path / METRICS), read_history(self.path), strict=True)
-        write_atomically(self.path / METRICS, "".join(line for line, row in rows if row["step"] <= step))
+        """Drops the rows measured after `step`, and lines that a crash cut, for a run that goes on from there.
+
+        ValueError names the file and line that is not a row, or has no step.
+        """
+        steps = [_step(self.path / METRICS, *row) for row in enumerate(read_history(self.path), start=1)]
+        lines = zip(_whole_lines(self.path / METRICS), steps, strict=True)
+        write_atomically(self.path / METRICS, "".join(line for line, done in lines if done <= step))
         write_atomically(self.path / EVENTS, "".join(_whole_lines(self.path / EVENTS)))
 
     def finish(self, params: Mapping[str, Tensor], **facts: object) -> dict[str, Any]:
@@ -108,17 +112,24 @@ class RunFolder:
     def fail(self, error: BaseException, **facts: object) -> dict[str, Any]:
         """Write the summary of a run that ended by `error`: status failed, the error in words, `facts`.
 
-        Of a KeyboardInterrupt the status is interrupted, and there is no error to tell of.
+        Of a KeyboardInterrupt the status is interrupted, and there is no error to tell of. Where it cannot be written,
+        as on a full disk, it is returned all the same and says why in `unwritten`: how the run ended is not to be lost.
         """
-        if isinstance(error, KeyboardInterrupt):
-            return self._close("interrupted", facts)
-        return self._close("failed", {"error": describe_error(error), **facts})
+        interrupted = isinstance(error, KeyboardInterrupt)
+        status, facts = ("interrupted", facts) if interrupted else ("failed", {"error": describe_error(error), **facts})
+        try:
+            return self._close(status, facts)
+        except OSError as full:
+            return self._summary(status, {**facts, "unwritten": full.strerror or str(full)})
+
+    def _summary(self, status: str, facts: Mapping[str, object]) -> dict[str, Any]:
+        return dict(jsonable({"status": status, "run_dir": str(self.path), **facts}))
 
     def _close(self, status: str, facts: Mapping[str, object]) -> dict[str, Any]:
-        summary = jsonable({"status": status, "run_dir": str(self.path), **facts})
+        summary = self._summary(status, facts)
         self.event("finished" if status == "ok" else status, **{k: v for k, v in facts.items() if k == "error"})
         write_atomically(self.path / "summary.json", to_json(summary, indent=2) + "\n")
-        return dict(summary)
+        return summary
 
     def _append(self, name: str, row: Mapping[str, object]) -> None:
         with (self.path / name).open("a", encoding="utf-8") as lines:
@@ -255,6 +266,12 @@ def _row(file: Path, number: int, text: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{file}, line {number}, is not a JSON object")
     return row
+
+
+def _step(file: Path, number: int, row: Row) -> int:
+    if not isinstance(step := row.get("step"), int):
+        raise ValueError(f"{file}, line {number}, has no step that is a whole number")
+    return step
 
 
 def _version(package: str) -> str | None:

@@ -39,7 +39,7 @@ def sealing(path: Path, note: Mapping[str, Any]) -> Iterator[Path]:
             flush_file(file)
         flush_folder(temporary)
         if path.exists():
-            shutil.rmtree(path)
+            remove(path)
         temporary.rename(path)
         flush_folder(path.parent)
     finally:
@@ -79,11 +79,11 @@ def check_files(path: Path, manifest: Mapping[str, Any], names: Iterable[str]) -
 def remove(path: Path) -> None:
     """Removes a folder such that at no moment a part of it is left in its place."""
     with contextlib.suppress(OSError):
-        shutil.rmtree(path.rename(_aside(path)))
+        shutil.rmtree(path.rename(_aside(path, ".old")))
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+def _aside(path: Path, mark: str = "") -> Path:
+    return path.with_name(f"{path.name}{mark}.tmp-{os.getpid()}")
 
 
 def _facts(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A transport between threads of one process, in which messages can be lost, late, doubled or spoilt by a seed."""
+"""A transport between threads of one process, where a seed has messages lost, late, doubled, repeated or spoilt."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ Blocks = tuple[tuple[int, ...], ...]
 
 @dataclass
 class Office:
-    """Where the letters of all places lie, keyed by (number, sender, receiver): one that comes twice is there once.
+    """Where the letters of all places lie, keyed by (number, sender, receiver): the first to come is there to stay.
 
-    Each is dropped, delayed, doubled or spoilt with the probabilities in `faults`, drawn by `seed` and its key.
+    Each is dropped, delayed, doubled, repeated or spoilt with the probabilities in `faults`, drawn by `seed` and its
+    key. One that is repeated comes in the next exchange once more, before the letter that is due there.
     """
 
     size: int
@@ -46,6 +47,8 @@ class Office:
         if fault == "spoil":
             letter[random.Random(f"{self.seed} {key}").randrange(40)] ^= 16
         self._put(key, letter)
+        if fault == "repeat":
+            self._put((key[0] + 1, *key[1:]), letter)
         if fault == "double":
             threading.Timer(0.01, self._put, (key, letter)).start()
 
@@ -60,7 +63,7 @@ class Office:
 
     def _put(self, key: tuple[int, int, int], letter: torch.Tensor) -> None:
         with self.changed:
-            self.letters[key] = letter
+            self.letters.setdefault(key, letter)
             self.changed.notify_all()
 
     def expect(self, key: tuple[int, int, int]) -> None:

@@ -209,7 +209,14 @@ def test_what_is_not_this_run_s_is_refused_by_name(three: Path, tmp_path: Path) 
         latest(three, known | {"data": "0123"}, layout_of(run))
     with pytest.raises(Refused, match=r"holds a model of 310 parameters in another layout than the 610 of this run's"):
         latest(three, known, layout_of(replace(run, model=Mlp((8,)))))
-    assert latest(three, known | {"sources": "others"}, layout_of(run)) is not None
+    with pytest.raises(
+        Refused, match=r"of dsgd \S+, sources [0-9a-f]{12} with torch [\d.]+, and this is .* others; take"
+    ):
+        latest(three, known | {"sources": "others"}, layout_of(run))
+    said: list[str] = []
+    others = {"sources": "others"}
+    assert latest(three, known | others, layout_of(run), other_version=True, tell=said.append) is not None
+    assert len(said) == 1
 
 
 def test_another_format_is_refused_naming_both(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +255,42 @@ def test_one_of_the_same_step_is_replaced(small: Make, tmp_path: Path) -> None:
     (path / checkpoints.TENSORS).write_bytes(b"")
     kept(tmp_path, small(), 5)
     assert newest(tmp_path, small(), strict=True) is not None
+
+
+def test_at_no_moment_is_half_a_checkpoint_in_its_place(
+    small: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the process is killed: nothing is removed under a checkpoint's own name."""
+    kept(tmp_path, small(), 5)
+    removed, rmtree = list[Path](), shutil.rmtree
+
+    def watched(path: Path, **how: Any) -> None:
+        removed.append(path)
+        assert all(set(FILES) <= {file.name for file in found.iterdir()} for found in generations(tmp_path))
+        rmtree(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    kept(tmp_path, small(), 5, 6, 7, 8)
+    assert removed
+    assert not [path for path in removed if ".tmp-" not in path.name]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if ".tmp-" in path.name] == []
+
+
+def test_damaged_generations_go_first_and_only_once_a_new_one_is_whole(small: Make, tmp_path: Path) -> None:
+    run = small()
+    *_, damaged = kept(tmp_path, run, 10, 20, 30)
+    folder = RunFolder(tmp_path)
+    for name in ("metrics.jsonl", "events.jsonl"):
+        (tmp_path / name).touch()
+    keeper = FolderKeeper(folder, Keeping(5), 99, origin(run), lambda: False, print, damaged=[damaged])
+    start = world_after(run, 0)
+    with files_up_to(10_000):
+        keeper.keep(replace(start, step=35))
+    assert [checkpoints.step_of(path) for path in generations(tmp_path)] == [10, 20, 30]
+    keeper.keep(replace(start, step=35))
+    assert [checkpoints.step_of(path) for path in generations(tmp_path)] == [10, 20, 35]
+    keeper.keep(replace(start, step=40))
+    assert [checkpoints.step_of(path) for path in generations(tmp_path)] == [20, 35, 40]
 
 
 def test_what_a_dead_process_left_is_removed_and_a_living_one_s_is_not(small: Make, tmp_path: Path) -> None:
@@ -352,6 +395,23 @@ def trained_on_a_full_disk(run: Run, path: Path) -> None:
 def test_a_full_disk_stops_a_run_or_not_by_policy(small: Make, tmp_path: Path) -> None:
     with files_up_to(10_000):
         trained_on_a_full_disk(small(), tmp_path)
+
+
+def test_a_disk_that_is_full_again_is_told_of_again_and_what_stops_a_run_stays_its_error(
+    small: Make, tmp_path: Path
+) -> None:
+    run = small()
+    start = world_after(run, 0)
+    for policy, sentences in (("continue", 2), ("stop", 1)):
+        said: list[str] = []
+        folder = RunFolder.create(tmp_path / policy, run.describe(), device="cpu")
+        keeper = FolderKeeper(folder, Keeping(5, policy), run.steps, origin(run), lambda: False, said.append)
+        for step, size in ((1, 10_000), (2, 10_000), (3, 10**9), (4, 10_000)):
+            with files_up_to(size):
+                keeper.keep(replace(start, step=step))
+            assert (keeper.failure is None) == (policy == "continue" and step == 3)
+        assert len(said) == sentences
+        assert "ckpt-000001" in said[0]
 
 
 @pytest.mark.parametrize(("every", "expected"), [(5, [5, 10, 15]), (0, []), (20, []), (200, [])])

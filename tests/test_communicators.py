@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from topologies import (
 Make = Callable[..., Run]
 Blocks = tuple[tuple[int, ...], ...]
 CPU = torch.device("cpu")
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through /proc")
 BLOCKS = {"two": ((0, 3), (1, 2, 4)), "three": ((0,), (2, 3), (1, 4)), "five": ((0,), (1,), (2,), (3,), (4,))}
 
 
@@ -169,6 +171,21 @@ def test_a_lost_message_is_missed_and_a_spoilt_header_seen(
         everywhere(BLOCKS["three"], lambda place: simulate(Simulation(small(n=5), place, CPU)), office)
 
 
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=ON_LINUX)])
+def test_a_message_that_comes_again_in_the_next_exchange_is_refused(shared: bool) -> None:
+    """It has the size of the one due there, so only its number tells."""
+    p, ring = Params(torch.randn(2, 6), Layout(("w",), ((6,),))), Topology("ring", 4).matrix()
+
+    def mixed(place: Distributed, times: int) -> None:
+        for _ in range(times):
+            place.mix(p, ring)
+
+    office = partial(Office, 2, faults={"repeat": 1.0}, shared=shared)
+    everywhere(((0, 1), (2, 3)), partial(mixed, times=1), office())
+    with pytest.raises(MessageError, match=r"sent exchange 1 from place ., .* due was exchange 2 from place ., "):
+        everywhere(((0, 1), (2, 3)), partial(mixed, times=2), office())
+
+
 def test_places_that_are_not_in_step_are_told_apart() -> None:
     """One that gathers while the other mixes is refused by the header, not mixed in."""
     p, ring = Params(torch.randn(2, 6), Layout(("w",), ((6,),))), Topology("ring", 4).matrix()
@@ -207,7 +224,7 @@ def test_with_patience_enough_nobody_is_left_out(small: Make) -> None:
     assert all(torch.equal(found[0].params[name], leaf) for name, leaf in undisturbed.items())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through /proc")
+@ON_LINUX
 @pytest.mark.parametrize("name", ["plain", "weight_diversity"])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("schedule", [Static(Topology("ring", 5)), RandomMatching(Topology("complete", 5))], ids=str)
@@ -224,7 +241,7 @@ def test_rows_handed_over_in_memory_are_those_that_would_be_sent(
     assert [one.bytes_crossed for one in handed] == [one.bytes_crossed for one in sent]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared through /proc")
+@ON_LINUX
 def test_rows_in_memory_wait_for_a_slow_reader() -> None:
     """One place is late by more than a step, again and again: what it reads is what was meant for that step."""
     layout, ring = Layout(("w",), ((50_000,),)), Topology("ring", 4).matrix()

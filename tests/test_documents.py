@@ -29,6 +29,19 @@ def test_the_gradient_is_plain_when_switched_off(small: Callable[..., Run]) -> N
     assert not all(torch.equal(on.params[name], leaf) for name, leaf in plain.params.items())
 
 
+def test_what_a_backend_may_offer_is_what_is_looked_for() -> None:
+    """By name, in our sources; and one backend at least offers it."""
+    from dsgd.backends import BACKENDS
+
+    root = Path(__file__).parents[1]
+    (listed,) = re.findall(r"\| where it has this \|\n.*\n((?:\|.*\n)+)", (root / "CONTRIBUTING.md").read_text("utf-8"))
+    named = {name for row in listed.splitlines() for name in re.findall(r"`(\w+)", row.split("|")[1])}
+    sources = "\n".join(path.read_text("utf-8") for path in (root / "dsgd").rglob("*.py"))
+    looked_for = r'(?:has|get)attr\((?:\w+\.)*backend, "(\w+)"'
+    assert {*re.findall(looked_for, sources), "train_pack", "spread"} == named
+    assert all(any(hasattr(backend, name) for backend in BACKENDS.values()) for name in named)
+
+
 def test_the_study_answers(tmp_path: Path) -> None:
     (tmp_path / "momentum.py").write_text(examples()[1])
     summary = conduct(

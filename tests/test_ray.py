@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +29,11 @@ from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.optimizers import AdamW
 from dsgd.run import Run
 from tests.test_backends import COMBINATIONS, Keeping, Seen, close, combined, undisturbed
+from tests.test_security import listening, tree
 from topologies import Static, Topology
 
 Make = Callable[..., Run]
+LOOPBACK = {"0100007F", f"{0:024X}01000000", f"{0:016X}FFFF00000100007F"}  # 127.0.0.1, ::1, ::ffff:127.0.0.1
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +181,6 @@ def test_a_task_whose_worker_is_killed_is_tried_again(small: Make) -> None:
 def test_a_cluster_of_its_own_is_locked_private_and_gone_afterwards(tmp_path: Path) -> None:
     """Seen from outside, while a run in another process goes on."""
     import subprocess
-    import sys
 
     short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     environment = os.environ | {"HOME": short, "RAY_TMPDIR": short}
@@ -186,12 +190,79 @@ def test_a_cluster_of_its_own_is_locked_private_and_gone_afterwards(tmp_path: Pa
     port = _port_of_gcs(Path(short), running)
     assert probe("127.0.0.1", port) == "locked"
     assert [where for where in _addresses(socket.gethostname()) if probe(where, port, 1) != "nothing"] == []
+    listeners = Listeners(running.pid)
     out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
     assert out.startswith("{")
     assert "bytes_crossed" in out
-    assert (Path(short) / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    token = Path(short) / ".ray" / "auth_token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert token.read_text() not in out + err
     assert probe("127.0.0.1", port) == "nothing"
+    if sys.platform == "linux":
+        listeners.thread.join(10)
+        assert listeners.seen.keys() >= {"gcs_server", "raylet", "ray::RayRank"}
+        assert {where for addresses in listeners.seen.values() for where in addresses} <= LOOPBACK, listeners.seen
+        assert listeners.told == {"RAY_USAGE_STATS_ENABLED=0"}
+
+
+class Listeners:
+    """Looks, until a process is gone, on what addresses it and all that it started listen, by the name of each program.
+
+    `told` is what Ray's own programs were told of reporting on their use.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.seen: dict[str, set[str]] = {}
+        self.told: set[str] = set()
+        self.thread = threading.Thread(target=self._watch, args=(pid,), daemon=True)
+        self.thread.start()
+
+    def _watch(self, pid: int) -> None:
+        while (found := tree(pid)) and Path(f"/proc/{pid}/fd").exists():
+            for each in found:
+                self._look(each)
+            time.sleep(0.05)
+
+    def _look(self, pid: int) -> None:
+        with suppress(OSError):
+            program = Path(Path(f"/proc/{pid}/cmdline").read_text().partition("\0")[0]).name.partition(".")[0]
+            if addresses := listening(pid):
+                self.seen.setdefault(program, set()).update(addresses)
+            if program in ("gcs_server", "raylet"):
+                settings = Path(f"/proc/{pid}/environ").read_text().split("\0")
+                self.told |= {found for found in settings if found.startswith("RAY_USAGE_STATS_ENABLED")} or {"nothing"}
+
+
+def test_ray_is_told_to_report_to_nobody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray_cluster, "check_head", lambda: None)
+    for address in ("local", "auto", "10.1.2.3:6379"):
+        with ray_cluster.connected(address, insecure=False, cpus=1):
+            assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_an_open_cluster_is_accepted_on_the_command_line(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], accepted: bool
+) -> None:
+    """The flag reaches the backend, and the backend's connection."""
+    from dsgd import cli
+    from dsgd.backends import ray_actors
+
+    def refused(address: str, insecure: bool, cpus: float) -> Any:
+        raise BackendError(f"{address} insecure={insecure}")
+
+    monkeypatch.setattr(ray_actors, "connected", refused)
+    words = ["run", "task=digits", "steps=1", "backend=ray", "backend.address=10.1.2.3:6379"]
+    words += ["--insecure-cluster"] * accepted
+    assert cli.main([*words, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["backend"]["insecure_cluster"] is accepted
+    assert cli.main([*words, "--out", str(home / "run")]) == 1
+    assert f"10.1.2.3:6379 insecure={accepted}" in capsys.readouterr().err
 
 
 def actors() -> list[int]:
@@ -256,7 +327,11 @@ class Server:
 
 def trailers(status: str) -> bytes:
     """An answer of gRPC with that status, as HTTP/2 frames."""
-    payload = b"\x00\x0bgrpc-status" + bytes([len(status)]) + status.encode()
+    return ended(b"\x00\x0bgrpc-status" + bytes([len(status)]) + status.encode())
+
+
+def ended(payload: bytes) -> bytes:
+    """An answer of HTTP/2 that ends with these trailers."""
     return (
         bytes(3)
         + b"\x04\x00"
@@ -276,8 +351,11 @@ def trailers(status: str) -> bytes:
         (lambda asked: trailers("0"), "open"),
         (lambda asked: trailers("16"), "locked"),
         (lambda asked: trailers("12"), "no ray"),
+        (lambda asked: ended(b"\x00\x0bgrpc-status"), "no ray"),
+        (lambda asked: ended(b"\x00\x0bgrpc-status\x02"), "no ray"),
+        (lambda asked: ended(b""), "no ray"),
     ],
-    ids=["http", "silence", "open", "locked", "other grpc"],
+    ids=["http", "silence", "open", "locked", "other grpc", "no status", "cut status", "no trailers"],
 )
 def test_a_probe_tells_what_listens(reply: Callable[[bytes], bytes], answer: str) -> None:
     assert probe("127.0.0.1", Server(reply).port, 2) == answer

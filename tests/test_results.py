@@ -76,6 +76,27 @@ def test_an_interrupted_run_is_no_failure(folder):
     assert json.loads((folder.path / "events.jsonl").read_text().splitlines()[-1])["event"] == "interrupted"
 
 
+def test_a_summary_that_finds_no_room_is_returned_and_says_why(folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results, "write_atomically", full)
+    summary = folder.fail(FloatingPointError("diverged"), steps=3)
+    assert summary["error"] == "FloatingPointError: diverged"
+    assert (summary["steps"], summary["unwritten"]) == (3, "No space left on device")
+
+
+@pytest.mark.parametrize("row", ['{"loss": 1}', '{"step": "2"}', '{"step": null}', "{}"])
+def test_a_row_without_its_step_is_refused_by_file_and_line(folder, row):
+    folder.measured({"step": 0})
+    with (folder.path / "metrics.jsonl").open("a") as rows:
+        rows.write(f"{row}\n")
+    before = (folder.path / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"metrics.jsonl, line 2, has no step that is a whole number$"):
+        folder.rewind(5)
+    assert (folder.path / "metrics.jsonl").read_bytes() == before
+
+
 def test_an_unfinished_run_has_no_summary(folder):
     with pytest.raises(FileNotFoundError):
         results.read_summary(folder.path)

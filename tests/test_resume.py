@@ -30,12 +30,13 @@ from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.keeping import FolderKeeper, Keeping
 from dsgd.learning_rates import Multistep
 from dsgd.locks import LOCK, locked
-from dsgd.loop import Result, Stopped, simulate
+from dsgd.loop import STEPS_BETWEEN_ASKING, Result, Stopped, simulate
 from dsgd.metrics import Accuracy, Consensus
 from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.results import RunFolder, read_history, read_summary
 from dsgd.run import Run
 from dsgd.simulation import Simulation
+from tests.test_security import tree
 from topologies import (
     SCHEDULES,
     OnePeerExponential,
@@ -275,11 +276,12 @@ def test_a_damaged_checkpoint_is_gone_back_from_or_with_strict_refused(dsgd_comm
     status, out, err = dsgd_command("resume", "here", "--strict")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith(f"{newest} has ")
-    status, out, err = dsgd_command("resume", "here", "--json")
+    status, out, err = dsgd_command("resume", "here", "checkpoint_every=25", "--json")
     assert (status, json.loads(out)["resumed_at"]) == (0, 8)
     assert err.splitlines()[0].startswith(f"warning: {newest} has ")
     assert err.splitlines()[0].endswith("; ckpt-000008 is taken instead")
     assert_same_run(stopped, Path("whole"))
+    assert [step_of(path) for path in generations(stopped)] == [8, 25]  # what was damaged is gone
 
 
 @pytest.mark.parametrize(
@@ -317,7 +319,7 @@ def test_a_changed_configuration_is_refused_and_what_decides_no_number_is_not(
     assert [step_of(path) for path in generations(stopped)] == [37, 38, 39]
 
 
-def test_changed_sources_are_told_and_changed_data_refused(
+def test_changed_data_are_refused_and_changed_sources_unless_accepted(
     dsgd_command: Dsgd, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dsgd.cli import resuming
@@ -331,10 +333,17 @@ def test_changed_sources_are_told_and_changed_data_refused(
     status, out, err = dsgd_command("resume", "here")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert re.search(r"is of data \w{12}, and the data and files here are 0{12}; ", err)
-    monkeypatch.setattr(resuming, "origin", lambda run: {**known(run), "sources": "others"})
-    status, _, err = dsgd_command("resume", "here")
+    monkeypatch.setattr(resuming, "origin", lambda run: {**known(run), "sources": f"{'9' * 64} with torch 9.9"})
+    status, out, err = dsgd_command("resume", "here")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    both = (
+        r"here/checkpoints/ckpt-000013 is of dsgd (\S+), sources \w{12} with torch \d\.\d+, "
+        r"and this is dsgd \1, sources 9{12} with torch 9\.9; "
+    )
+    assert re.match(both + "take that version, or go on in this one with --other-version$", err)
+    status, _, err = dsgd_command("resume", "here", "--other-version")
     assert status == 0
-    assert err.startswith("warning: dsgd's sources or torch changed since here/checkpoints/ckpt-000013; ")
+    assert re.match(f"warning: {both}the numbers may be others than of one run$", err.splitlines()[0])
 
 
 def test_a_graph_file_that_changed_is_other_data(small: Make, tmp_path: Path) -> None:
@@ -394,6 +403,37 @@ def test_a_run_whose_ensemble_finds_no_room_fails_and_resumes(
     assert "No space left on device" in err.splitlines()[-1]
     assert dsgd_command("resume", "here")[0] == 0
     assert_same_run(Path("here"), Path("whole"))
+
+
+def test_a_run_ended_on_a_full_disk_still_says_how_it_ended(
+    dsgd_command: Dsgd, signalled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    signalled(13)
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "_close", full)
+        status, out, err = dsgd_command("run", *SMALL, "--out", "here", "--json")
+    assert (status, json.loads(out)["status"], json.loads(out)["steps"]) == (143, "interrupted", 13)
+    assert err.splitlines()[-2:] == [
+        "warning: here/summary.json could not be written (No space left on device)",
+        "interrupted after 13 steps; to go on: dsgd resume here",
+    ]
+    with pytest.raises(FileNotFoundError):
+        read_summary("here")
+
+
+def test_a_row_without_its_step_is_refused_in_a_line(dsgd_command: Dsgd, stopped: Path) -> None:
+    with (stopped / "metrics.jsonl").open("a") as rows:
+        rows.write('{"loss": 1}\n')
+    status, out, err = dsgd_command("resume", "here")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert re.match(r"here/metrics.jsonl, line \d+, has no step that is a whole number$", err)
+
+
+def test_what_a_signal_says_is_when_places_ask() -> None:
+    assert f"at the next multiple of {STEPS_BETWEEN_ASKING};" in signals.STOPS.decode()
 
 
 def test_in_another_thread_signals_are_left_alone() -> None:
@@ -516,7 +556,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, number: signal.Signals, st
     assert process.stderr is not None
     assert process.stdout.readline() == "stepping\n"
     process.send_signal(signal.SIGTERM)
-    assert process.stderr.readline() == "the run stops after this step; once more ends it at once\n"
+    assert process.stderr.readline() == f"{signals.STOPS.decode()}once more ends it at once\n"
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(number)
@@ -594,14 +634,46 @@ def test_too_little_memory_is_said_in_a_sentence(tmp_path: Path, when: str, stat
         assert read_summary(tmp_path / "run")["status"] == "failed"
 
 
+CALM = [*LONG, "optimizer=sgd", "learning_rate.lr=0.01", "dtype=float64", "twins=[]"]
+TWO = ["backend=processes", "backend.actors=2"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's children are looked up in /proc")
+def test_of_a_killed_owner_no_process_is_left_and_its_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    assert cli.main(["run", *CALM, *TWO, "--out", str(tmp_path / "whole")]) == 0
+    folder = tmp_path / "run"
+    process = begun(folder, "run", *CALM, *TWO, "--out", str(folder))
+    while not generations(folder) and process.poll() is None:
+        time.sleep(0.01)
+    started = tree(process.pid)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert len(started) >= 3
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in started if alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+    assert cli.main(["resume", str(folder), "--strict"]) == 0
+    assert read_summary(folder)["resumed_at"] >= 150
+    assert_same_run(folder, tmp_path / "whole")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and not only waits to be buried."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 def test_a_run_in_several_processes_goes_on_there_to_the_same_bits_and_here_to_the_same_numbers(tmp_path: Path) -> None:
     """Plain SGD with a small step: AdamW would make another order of sums another run within a thousand steps."""
-    calm = [*LONG, "optimizer=sgd", "learning_rate.lr=0.01", "dtype=float64", "twins=[]"]
-    two = ["backend=processes", "backend.actors=2"]
-    assert cli.main(["run", *calm, *two, "--out", str(tmp_path / "whole")]) == 0
+    assert cli.main(["run", *CALM, *TWO, "--out", str(tmp_path / "whole")]) == 0
     folder = tmp_path / "run"
-    process = begun(folder, "run", *calm, *two, "--out", str(folder))
+    process = begun(folder, "run", *CALM, *TWO, "--out", str(folder))
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)

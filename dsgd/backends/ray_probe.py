@@ -77,9 +77,6 @@ def _frames(connection: socket.socket, until: float) -> Iterator[tuple[int, int,
 
 
 def _answer(trailers: bytes) -> Answer:
-    at = trailers.find(STATUS)
-    if at < 0:
-        return "no ray"
-    start = at + len(STATUS) + 1
-    status = trailers[start : start + trailers[start - 1]]
+    value = trailers.partition(STATUS)[2]  # its length, and as many bytes
+    status = value[1 : 1 + value[0]] if value else b""
     return "locked" if status == b"16" else "open" if status == b"0" else "no ray"

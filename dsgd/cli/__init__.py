@@ -76,6 +76,9 @@ def resume(
         list[str] | None, typer.Argument(metavar="[backend.x=y]...", help="Where to compute, how to keep it.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the newest checkpoint is damaged.")] = False,
+    other_version: Annotated[
+        bool, typer.Option("--other-version", help="Go on though dsgd's sources or torch are others than they were.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run.
@@ -84,7 +87,7 @@ def resume(
     """
     from dsgd.cli.training import go_on
 
-    go_on(run_dir, overrides or [], strict, as_json)
+    go_on(run_dir, overrides or [], strict, other_version, as_json)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dsgd.checkpoints import generations, step_of
 from dsgd.cli.machine import writable
 from dsgd.cli.printed import say
 from dsgd.cli.progress import progress
@@ -69,7 +70,8 @@ def trained(
     """The run in its folder, from its start or from a checkpoint; the summary says `more` too."""
     run, world = config.run, checkpoint.world if checkpoint else None
     tally = _tally(folder, checkpoint)
-    keeper = FolderKeeper(folder, config.keeping, run.steps, origin(run), wish.stated, say, tally.before)
+    damaged = _passed_over(folder.path, world.step if world else -1)
+    keeper = FolderKeeper(folder, config.keeping, run.steps, origin(run), wish.stated, say, tally.before, damaged)
     try:
         with progress(run.steps, tally.steps) as meter:
             result = config.backend.train(run, (folder, tally, meter), world, keeper)
@@ -87,6 +89,11 @@ def _tally(folder: RunFolder, checkpoint: Checkpoint | None) -> Tally:
         return Tally()
     rows = read_history(folder.path)
     return Tally(checkpoint.world.step, checkpoint.seconds, rows[-1] if rows else {})
+
+
+def _passed_over(path: Path, step: int) -> list[Path]:
+    """The checkpoints newer than that of the step to go on from, which is the newest that is not damaged."""
+    return [found for found in generations(path) if step_of(found) > step]
 
 
 @contextmanager

@@ -45,17 +45,18 @@ def config_of(path: Path, overrides: Sequence[str]) -> Config:
     return load(path / "config.yaml", overrides)
 
 
-def resume(config: Config, path: Path, *, strict: bool) -> Outcome:
+def resume(config: Config, path: Path, *, strict: bool, other_version: bool) -> Outcome:
     """The run in the folder `path` continued to its end.
 
-    With `strict` ConfigError where its newest checkpoint is damaged, instead of going back to an older one.
+    With `strict` ConfigError where its newest checkpoint is damaged, instead of going back to an older one; without
+    `other_version` where it is of other sources or another torch than ours.
     """
     with wishing() as wish, alone_in(path):
         for place in (path, path / FOLDER, path / SNAPSHOTS):
             remove_stale(place)
         folder = RunFolder(path)
         try:
-            checkpoint = _checkpoint(config, path, strict)
+            checkpoint = _checkpoint(config, path, strict, other_version)
             folder.rewind(checkpoint.world.step if checkpoint else -1)  # the start measures step 0 again
         except ValueError as error:
             raise ConfigError(str(error)) from None
@@ -64,12 +65,14 @@ def resume(config: Config, path: Path, *, strict: bool) -> Outcome:
         return trained(config, folder, wish, checkpoint, resumed_at=step)
 
 
-def _checkpoint(config: Config, path: Path, strict: bool) -> Checkpoint | None:
-    """Where to go on; says where that is, and whether our sources are others than they were."""
-    known = origin(config.run)
-    found = latest(path, known, layout_of(config.run), strict=strict, tell=lambda said: say(f"warning: {said}"))
+def _checkpoint(config: Config, path: Path, strict: bool, other_version: bool) -> Checkpoint | None:
+    """Where to go on; says what is damaged or of another version, and where there is nothing to go on from."""
+
+    def warn(said: str) -> None:
+        say(f"warning: {said}")
+
+    known, layout = origin(config.run), layout_of(config.run)
+    found = latest(path, known, layout, strict=strict, other_version=other_version, tell=warn)
     if found is None:
         say(f"{path} holds no complete checkpoint; the run starts anew")
-    elif found.origin["sources"] != known["sources"]:
-        say(f"warning: dsgd's sources or torch changed since {found.path}; the numbers may be others than of one run")
     return found

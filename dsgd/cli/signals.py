@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as a shell gives them
+STOPS = b"the run stops soon: after this step, or where it is in several places at the next multiple of 8; "
 SHOW_CURSOR = b"\x1b[?25h"  # a live line hides it
 
 
@@ -52,7 +53,7 @@ def wishing() -> Iterator[Wish]:
                 os.write(2, SHOW_CURSOR)
             os._exit(128 + number)
         wish.signal = number
-        os.write(2, b"the run stops after this step; once more ends it at once\n")
+        os.write(2, STOPS + b"once more ends it at once\n")
 
     with _handling(heed, signal.SIGINT, signal.SIGTERM):
         yield wish

@@ -29,7 +29,7 @@ def train(config: Config, out: Path | None, as_json: bool) -> None:
     _tell(record(config, folder), folder, as_json)
 
 
-def go_on(folder: Path, overrides: Sequence[str], strict: bool, as_json: bool) -> None:
+def go_on(folder: Path, overrides: Sequence[str], strict: bool, other_version: bool, as_json: bool) -> None:
     """A run that was begun, to its end; one that is finished is shown again."""
     if summary := finished(folder):
         printed.say(f"{folder} is finished; nothing is left to do")
@@ -37,7 +37,7 @@ def go_on(folder: Path, overrides: Sequence[str], strict: bool, as_json: bool) -
         return
     config = config_of(folder, overrides)
     _check_machine(config)
-    _tell(resume(config, folder, strict=strict), folder, as_json)
+    _tell(resume(config, folder, strict=strict, other_version=other_version), folder, as_json)
 
 
 def _check_machine(config: Config) -> None:
@@ -52,6 +52,8 @@ def _tell(outcome: Outcome, folder: Path, as_json: bool) -> None:
     """Prints a run's summary, and raises what ended it early: typer.Exit where that was a signal."""
     summary, error = outcome
     printed.show(summary, printed.of_run(summary), as_json)
+    if why := summary.get("unwritten"):
+        printed.say(f"warning: {folder / 'summary.json'} could not be written ({why})")
     if isinstance(error, KeyboardInterrupt):
         command = shlex.join(["dsgd", "resume", str(folder)])
         printed.say(f"interrupted after {summary['steps']} steps; to go on: {command}")

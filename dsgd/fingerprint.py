@@ -25,12 +25,17 @@ def key(run: Run) -> str:
 def origin(run: Run) -> dict[str, str]:
     """What a checkpoint remembers of its run: digests of the run's description, its data and files, and our sources."""
     described = json.dumps(run.describe(), sort_keys=True)
-    data = [run.task.data.load().sha256, *(_digest_of_file(path) for path in run.files())]
     return {
         "run": hashlib.sha256(described.encode()).hexdigest(),
-        "data": hashlib.sha256("\n".join(data).encode()).hexdigest(),
+        "data": data_digest(run),
         "sources": f"{source_digest()} with torch {torch_series()}",
     }
+
+
+def data_digest(run: Run) -> str:
+    """SHA-256 over the data set and the user's files that a run reads; FileNotFoundError where one is missing."""
+    data = [run.task.data.load().sha256, *(_digest_of_file(path) for path in run.files())]
+    return hashlib.sha256("\n".join(data).encode()).hexdigest()
 
 
 @cache

@@ -22,7 +22,7 @@ class Result:
     """What a run leaves: stacked parameters, leaves (n, ...), one row a measurement, and the seconds it took.
 
     `data_sha256` is the hash of the data set's own bytes; `bytes_crossed` went between the places that held replicas,
-    and `dropped` messages came too late to be mixed.
+    and `dropped` messages came too late to be mixed, since the last of these was lost; there were so many `places`.
     """
 
     params: dict[str, Tensor]
@@ -31,6 +31,7 @@ class Result:
     data_sha256: str
     bytes_crossed: int = 0
     dropped: int = 0
+    places: int = 1
 
 
 class Observer(Protocol):

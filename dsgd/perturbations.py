@@ -20,7 +20,8 @@ from dsgd.randomness import Key, Row, generator, normal_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-RANK_TOLERANCE = 1e-12  # eigenvalues of the Gram matrix below this share of the largest are rounding
+RANK_TOLERANCE = 1e-12  # eigenvalues of the Gram matrix below this share of the largest are rounding, in float64
+ROUNDINGS = 10  # times n, in units of the precision: what they are in any
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Cloud:
 
         n = self.deviations.shape[0]
         values, vectors = torch.linalg.eigh(self.deviations @ self.deviations.T / n)
-        keep = values > RANK_TOLERANCE * values[-1].clamp(min=0)
+        rounding = max(RANK_TOLERANCE, ROUNDINGS * n * torch.finfo(values.dtype).eps)
+        keep = values > rounding * values[-1].clamp(min=0)
         return vectors[:, keep].T @ self.deviations / math.sqrt(n)
 
     @property

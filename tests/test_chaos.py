@@ -77,8 +77,8 @@ class Struck(Seen):
     def __post_init__(self) -> None:
         super().__init__()
 
-    def places(self, count: int) -> list[Place]:
-        made = Actors(Needs(cpus=1, gpus=0, placement="PACK", wait=30)).places(count)
+    def places(self, count: int, least: int) -> list[Place]:
+        made = Actors(Needs(cpus=1, gpus=0, placement="PACK", wait=30)).places(count, count)
         self.pids = [place.ask("hello")(60).pid for place in made]
         return made
 

@@ -268,5 +268,5 @@ def test_a_room_of_a_process_that_is_gone_cannot_be_read() -> None:
     message.mark(1, 0)
     gone.carried.copy_(message.carried[:HEADER])
     gone.check(1, 0)
-    with pytest.raises(MessageError, match="the rows of process 4194305 cannot be read"):
+    with pytest.raises(PeerLost, match="the rows of process 4194305 cannot be read"):
         _ = gone.rows

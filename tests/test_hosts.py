@@ -139,7 +139,9 @@ def test_a_driver_cut_off_from_the_head_ends_with_a_sentence(cluster: Cluster) -
         run.until("step", STRUCK)
         cluster.cut_off(cluster.workers[0])
         ended = run.ended(TIMEOUT + 15)
-    assert ended["sentence"] == "the head of the Ray cluster does not answer any more; start the run again once it does"
+    assert (
+        ended["sentence"] == "the head of the Ray cluster does not answer any more; once it does, dsgd resume goes on"
+    )
 
 
 def test_hosts_that_do_not_reach_each_other_end_the_run_with_a_sentence(cluster: Cluster) -> None:

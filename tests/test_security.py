@@ -104,7 +104,7 @@ class Watched:
     def __init__(self) -> None:
         self.listening: set[str] = set()
 
-    def places(self, count: int) -> list[Place]:
+    def places(self, count: int, least: int) -> list[Place]:
         children = [ChildPlace() for _ in range(count)]
         threading.Thread(target=self._watch, args=(children,), daemon=True).start()
         return list(children)

@@ -133,7 +133,7 @@ def _refined(side: Side) -> Side:
     def refined(pattern: csr_array, size: int) -> np.ndarray:
         first = set(side(pattern, size).tolist())
         graph = nx.from_scipy_sparse_array(pattern)
-        halves = nx.community.kernighan_lin_bisection(graph, (first, set(graph) - first))
+        halves = nx.community.kernighan_lin_bisection(graph, (first, set(graph) - first), seed=0)
         return np.array(next(list(half) for half in halves if len(half) == size))
 
     return refined

@@ -32,8 +32,8 @@ class ProcessesBackend:
     """`actors` processes share the replicas out (0: one a core), each with its share of the cores and, if any, a GPU.
 
     A process silent for `timeout` seconds is lost; the run goes on from the world kept last, at most `restarts` times.
-    With `straggler_timeout` one that is late by so many seconds is left out of a gossip with neighbours, though not of
-    means over all nor under quarantine; 0 waits for it.
+    With `straggler_timeout` one that is late by so many seconds is left out of a gossip with neighbours; 0 waits for
+    it, as all do where they must agree: in means over all, under quarantine, when measuring, and at every eighth step.
     """
 
     actors: int = 0
@@ -46,6 +46,10 @@ class ProcessesBackend:
         check_device(self.device)
         check_terms(self)
 
+    def check(self, run: Run) -> None:
+        """ValueError where the run cannot be shared out so."""
+        check_count(self.actors, run.n)
+
     def train(
         self,
         run: Run,
@@ -53,7 +57,7 @@ class ProcessesBackend:
         world: World | None = None,
         keeper: Keeper | None = None,
     ) -> Result:
-        check_count(self.actors, run.n)
+        self.check(run)
         check(run)
         gpus, cores = self.torch_device().type == "cuda", os.cpu_count() or 1
         count = self.actors or min(run.n, cores)
@@ -68,7 +72,7 @@ class ProcessesBackend:
         )
         return supervise(self, terms, run, observers, world, keeper)
 
-    def places(self, count: int) -> list[Place]:
+    def places(self, count: int, least: int) -> list[Place]:
         """So many new processes."""
         return [ChildPlace() for _ in range(count)]
 

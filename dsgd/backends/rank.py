@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dsgd.communicators import Distributed, PeerLost
 from dsgd.communicators.exchange import Blocks
+from dsgd.fingerprint import data_digest
 from dsgd.loop import Result, Stopped, simulate
 from dsgd.metrics import Values
 from dsgd.run import Run
@@ -119,6 +120,10 @@ class Rank:
 
     def hello(self) -> Hello:
         return hello()
+
+    def data_digest(self, run: Run) -> str:
+        """Of the data and files that the run reads here."""
+        return data_digest(run)
 
     def open_store(self, host: str, timeout: float) -> int:
         """Serves the store at which the places find each other; returns its port."""

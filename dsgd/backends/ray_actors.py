@@ -16,7 +16,7 @@ from typing import Any, Literal
 from dsgd.backends.devices import check_device
 from dsgd.backends.processes import check_count, check_terms
 from dsgd.backends.rank import Rank
-from dsgd.backends.ray_cluster import check_head, connected, head_answers
+from dsgd.backends.ray_cluster import check_address, check_head, connected, head_answers
 from dsgd.backends.ray_tasks import spread
 from dsgd.backends.recorded import Recorded
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
@@ -39,8 +39,8 @@ class RayBackend:
     run, here. `gpus` 0 takes one GPU an actor if the cluster has that many, else an equal share. `placement` is how Ray
     lays the actors out over nodes. A place silent for `timeout` seconds is lost; the run goes on from the world kept
     last, at most `restarts` times, with fewer actors if after `wait` seconds there is no room for all.
-    With `straggler_timeout` one that is late by so many seconds is left out of a gossip with neighbours, though not of
-    means over all nor under quarantine; 0 waits for it.
+    With `straggler_timeout` one that is late by so many seconds is left out of a gossip with neighbours; 0 waits for
+    it, as all do where they must agree: in means over all, under quarantine, when measuring, and at every eighth step.
     """
 
     actors: int = 0
@@ -58,9 +58,16 @@ class RayBackend:
     def __post_init__(self) -> None:
         check_device(self.device)
         check_terms(self)
-        for name in ("cpus", "gpus", "wait"):
+        check_address(self.address)
+        if not self.cpus > 0:
+            raise ValueError(f"cpus is {self.cpus}; it must be above 0")
+        for name in ("gpus", "wait"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+    def check(self, run: Run) -> None:
+        """ValueError where the run cannot be shared out so."""
+        check_count(self.actors, run.n)
 
     def train(
         self,
@@ -69,7 +76,7 @@ class RayBackend:
         world: World | None = None,
         keeper: Keeper | None = None,
     ) -> Result:
-        check_count(self.actors, run.n)
+        self.check(run)
         check(run)
         with connected(self.address, self.insecure_cluster, self.actors * self.cpus):
             gpus = self._gpus()
@@ -137,8 +144,8 @@ class Actors:
         """The resources of one actor."""
         return {"CPU": self.needs.cpus} | ({"GPU": self.needs.gpus} if self.needs.gpus else {})
 
-    def places(self, count: int) -> list[Place]:
-        """`count` actors, or as many as there is room for once the wait is over."""
+    def places(self, count: int, least: int) -> list[Place]:
+        """`count` actors, or as many, at least `least`, as there is room for once the wait is over."""
         import ray
         from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -146,7 +153,7 @@ class Actors:
         until, wanted = time.monotonic() + self.needs.wait, count
         elsewhere = {NODE: f"!in({','.join(sorted(self.silent))})"} if self.silent else {}
         self.silent.clear()
-        while wanted > 0:
+        while wanted >= least:
             where = [elsewhere] * wanted if elsewhere else None
             group = placement_group([self.bundle] * wanted, self.needs.placement, bundle_label_selector=where)
             if group.wait(max(SHORTEST_WAIT, until - time.monotonic())):
@@ -154,8 +161,9 @@ class Actors:
             remove_placement_group(group)
             wanted = min(wanted - 1, self.room())
         raise BackendError(
-            f"the cluster has no room for an actor with {_told(self.bundle)} within {self.needs.wait:g} s, "
-            f"only {_told(ray.available_resources())}; ask for less (backend.cpus, backend.gpus), or wait longer"
+            f"the cluster had no room for {least} actors of {_told(self.bundle)} each ({self.needs.placement}) "
+            f"within {self.needs.wait:g} s; its nodes offer {_told(ray.available_resources())} in all; ask for less "
+            "(backend.actors, backend.cpus, backend.gpus), or wait longer (backend.wait)"
         )
 
     def room(self) -> int:

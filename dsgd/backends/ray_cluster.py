@@ -10,8 +10,11 @@ import atexit
 import ipaddress
 import math
 import os
+import re
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,11 +50,24 @@ def connected(address: str, insecure: bool, cpus: float) -> Iterator[None]:
             check_head()
             yield
             return
-        _connect(address, insecure, cpus)
+        with _own_signals():
+            _connect(address, insecure, cpus)
         try:
             yield
         finally:
             _disconnect()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Signals are handled after the block as before: Ray takes SIGTERM for itself when it connects."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if ours else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _connect(address: str, insecure: bool, cpus: float) -> None:
@@ -151,15 +167,16 @@ def keep_token_private(make: bool = False) -> None:
 
 @contextmanager
 def settings(wanted: dict[str, str]) -> Iterator[None]:
-    """The environment with what is wanted and not set by the user, while the block lasts."""
-    before: dict[str, str | None] = {name: os.environ.get(name) for name in (*wanted, MODE)}
+    """The environment with what is wanted and not set by the user while the block lasts; Ray leaves things there too."""
+    before = set(os.environ)
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
     try:
         yield
     finally:
-        for name in (name for name, value in before.items() if value is None):
-            os.environ.pop(name, None)
+        for name in set(os.environ) - before:
+            if name in wanted or name.startswith("RAY_"):
+                del os.environ[name]
 
 
 def _token_file() -> Path:
@@ -171,10 +188,16 @@ def has_token() -> bool:
 
 
 def _parted(address: str) -> tuple[str, int]:
+    check_address(address)
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise BackendError(f"address is {address}; allowed are local, auto, or host:port such as 10.0.0.1:6379")
     return host.strip("[]"), int(port)
+
+
+def check_address(address: str) -> None:
+    """ValueError unless it is local, auto, or host:port."""
+    found = re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", address)
+    if address not in ("local", "auto") and not (found and 0 < int(found[2]) < 2**16):
+        raise ValueError(f"address is {address}; allowed are local, auto, or host:port such as 10.0.0.1:6379")
 
 
 def _loopback(host: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dsgd.backends.rank import Carrier, Job, Outcome, Report, VersionError, check_versions, hello
+from dsgd.fingerprint import data_digest
 from dsgd.loop import Keeper, Observer, Result, Stopped
 from dsgd.run import Run
 from dsgd.simulation import World
@@ -43,9 +44,9 @@ class Place(Protocol):
 
 
 class Fleet(Protocol):
-    """Where places come from: at most `count`, at least one, or BackendError."""
+    """Where places come from: `count`, or as many as there are, at least `least`; else BackendError."""
 
-    def places(self, count: int) -> list[Place]: ...
+    def places(self, count: int, least: int) -> list[Place]: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def supervise(
     """The run's result; what `simulate` raises, or BackendError once more places were lost than the terms allow."""
     audience = Audience(tuple(observers), keeper, world)
     for left in reversed(range(terms.restarts + 1)):
-        places = fleet.places(terms.count)
+        places = fleet.places(terms.count, terms.count if left == terms.restarts else 1)
         try:
             return Attempt(places, terms, run, audience).result()
         except PlaceLost as lost:
@@ -151,6 +152,7 @@ class Attempt:
             seconds=time.perf_counter() - began,
             bytes_crossed=sum(one.bytes_crossed for one in everyone),
             dropped=sum(one.dropped for one in everyone),
+            places=len(self.places),
         )
 
     def _begin(self) -> None:
@@ -159,6 +161,7 @@ class Attempt:
             check_versions([hello(), *self._asked("hello", terms.start_timeout)])
         except VersionError as error:
             raise BackendError(str(error)) from None
+        self._check_data()
         host = self.places[0].host
         port = self.places[0].ask("open_store", host, terms.start_timeout)(terms.start_timeout)
         job = Job(
@@ -176,6 +179,17 @@ class Attempt:
         answers = [p.ask("begin", job, k, p.host, (host, port), world) for k, p in enumerate(self.places)]
         for answer in answers:
             answer(terms.start_timeout)
+
+    def _check_data(self) -> None:
+        """BackendError where a place reads other data or files than this one under the same names."""
+        own = data_digest(self.run)
+        answers = [place.ask("data_digest", self.run) for place in self.places]
+        for place, answer in zip(self.places, answers, strict=True):
+            if answer(self.terms.start_timeout) != own:
+                raise BackendError(
+                    f"the data or the files of the run are others on {place.host} than here; give all nodes the same, "
+                    "and name files by paths that they share"
+                )
 
     def _outcomes(self) -> list[Outcome]:
         """How all places ended, once all are done; raises where one ended otherwise."""

@@ -76,7 +76,8 @@ def trained(
         with progress(run.steps, tally.steps) as meter:
             result = config.backend.train(run, (folder, tally, meter), world, keeper)
         facts = tally.facts(run.n, result.seconds) | more
-        facts |= {name: count for name in ("bytes_crossed", "dropped") if (count := getattr(result, name))}
+        counts = {name: getattr(result, name) for name in ("places", "bytes_crossed", "dropped")}
+        facts |= {name: count for name, count in counts.items() if result.places > 1}
         return folder.finish(result.params, **facts, data_sha256=result.data_sha256), None
     except (Exception, KeyboardInterrupt) as ended:
         error = ended if not isinstance(ended, Stopped) else wish.error() if wish.stated() else keeper.failure or ended

@@ -31,18 +31,18 @@ def train(config: Config, out: Path | None, as_json: bool) -> None:
 
 def go_on(folder: Path, overrides: Sequence[str], strict: bool, other_version: bool, as_json: bool) -> None:
     """A run that was begun, to its end; one that is finished is shown again."""
-    if summary := finished(folder):
+    summary, config = finished(folder), config_of(folder, overrides)
+    if summary:
         printed.say(f"{folder} is finished; nothing is left to do")
         printed.show(summary, printed.of_run(summary), as_json)
         return
-    config = config_of(folder, overrides)
     _check_machine(config)
     _tell(resume(config, folder, strict=strict, other_version=other_version), folder, as_json)
 
 
 def _check_machine(config: Config) -> None:
     """ConfigError for what this machine cannot do."""
-    check_backend(config.backend)
+    check_backend(config.backend, config.run)
     check_memory(config.run, config.backend)
     check_model(config.run)
     warn_of_torch()

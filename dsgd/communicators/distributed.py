@@ -53,10 +53,6 @@ class Transport(Protocol):
     def await_leader(self) -> None: ...
 
 
-class PeerLost(RuntimeError):
-    """Another place did not answer in time, or is gone."""
-
-
 class Distributed:
     """The replicas `blocks[transport.me]` of the n in `blocks`; the first place leads.
 

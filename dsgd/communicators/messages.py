@@ -16,6 +16,10 @@ WHERE = struct.Struct("<iQQ")  # behind the fields: file, number and size of the
 MARK = b"dsgd/1\0\0"
 
 
+class PeerLost(RuntimeError):
+    """Another place did not answer in time, or is gone."""
+
+
 class MessageError(RuntimeError):
     """What arrived is not the message that was due."""
 
@@ -66,12 +70,15 @@ class Announced:
 
     @property
     def rows(self) -> Tensor:
-        """The sender's own memory, not written again before this place has begun the exchange after the next."""
+        """The sender's own memory, not written again before this place has begun the exchange after the next.
+
+        PeerLost where it cannot be read: it is gone with who held it.
+        """
         file, number, size = WHERE.unpack_from(self.carried.numpy().tobytes(), FIELDS.size)
         try:
             return Message(self.count, self.like, room_of(self.pid, file, number, size)).rows
         except (OSError, ValueError, RuntimeError) as error:
-            raise MessageError(f"the rows of process {self.pid} cannot be read ({error})") from error
+            raise PeerLost(f"the rows of process {self.pid} cannot be read ({error})") from error
 
 
 def _header(number: int, sender: int, itemsize: int, count: int, d: int) -> bytes:

@@ -10,7 +10,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dsgd.communicators.distributed import PeerLost, Wait
+from dsgd.communicators.distributed import Wait
+from dsgd.communicators.messages import PeerLost
 from dsgd.communicators.shared import mates
 from dsgd.threads import in_thread
 

@@ -49,8 +49,10 @@ def check_memory(run: Run, backend: Backend) -> None:
         raise ConfigError(f"the run needs about {needs} of memory and {has} are available; take a smaller {smaller}")
 
 
-def check_backend(backend: Backend) -> None:
-    """ConfigError where this machine lacks the device asked for; imports torch."""
+def check_backend(backend: Backend, run: Run | None = None) -> None:
+    """ConfigError where this machine lacks the device asked for, or the run cannot be shared out; imports torch."""
+    if hasattr(backend, "check") and run is not None:
+        _blamed("backend", lambda: backend.check(run))
     if hasattr(backend, "torch_device"):
         _blamed("backend", backend.torch_device)
 

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -187,7 +188,6 @@ def test_a_task_whose_worker_is_killed_is_tried_again(small: Make) -> None:
 @pytest.mark.cluster
 def test_a_cluster_of_its_own_is_locked_private_and_gone_afterwards(tmp_path: Path) -> None:
     """Seen from outside, while a run in another process goes on."""
-    import subprocess
 
     short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     environment = os.environ | {"HOME": short, "RAY_TMPDIR": short}
@@ -211,6 +211,26 @@ def test_a_cluster_of_its_own_is_locked_private_and_gone_afterwards(tmp_path: Pa
         assert listeners.seen.keys() >= {"gcs_server", "raylet", "ray::RayRank"}
         assert {where for addresses in listeners.seen.values() for where in addresses} <= LOOPBACK, listeners.seen
         assert listeners.told == {"RAY_USAGE_STATS_ENABLED=0"}
+
+
+@pytest.mark.cluster
+def test_sigterm_ends_a_run_on_ray_as_any_other(tmp_path: Path) -> None:
+    """Ray has a handler of its own, which would abort the process."""
+    short, folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp"), tmp_path / "run"
+    environment = os.environ | {"HOME": short, "RAY_TMPDIR": short}
+    words = ["task=digits", "steps=100000", "measure_every=10", "topology.n=4", "backend=ray", "backend.actors=2"]
+    command = [sys.executable, "-m", "dsgd.cli", "run", *words, "--out", str(folder)]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and running.poll() is None:
+        if (folder / "metrics.jsonl").is_file() and len((folder / "metrics.jsonl").read_text().splitlines()) > 3:
+            break
+        time.sleep(0.1)
+    running.terminate()
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 143, err
+    assert f"to go on: dsgd resume {folder}" in err
+    assert list((folder / "checkpoints").iterdir())
 
 
 class Listeners:

@@ -167,7 +167,7 @@ def keep_token_private(make: bool = False) -> None:
 
 @contextmanager
 def settings(wanted: dict[str, str]) -> Iterator[None]:
-    """The environment with what is wanted and not set by the user while the block lasts; Ray leaves things there too."""
+    """The environment with what is wanted and not set by the user; after the block also without what Ray left there."""
     before = set(os.environ)
     for name, value in wanted.items():
         os.environ.setdefault(name, value)

@@ -101,7 +101,7 @@ def keep(simulation: Simulation, world: World, keeper: Keeper) -> None:
     due = keeper.every > 0 and world.step % keeper.every == 0 and world.step < simulation.run.steps
     if stopping or due:
         whole = simulation.whole(world)
-        if simulation.communicator.leads:
+        if whole is not None:
             keeper.keep(whole)
         simulation.communicator.await_leader()
     if stopping:

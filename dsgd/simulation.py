@@ -199,9 +199,15 @@ class Simulation:
     def _rows_of(self, feed: Feed) -> tuple[Row, ...]:
         return tuple((self.run.seed, replica) for replica in feed.rows)
 
-    def whole(self, world: World) -> World:
-        """The world with all n replicas' rows, in their order."""
-        return replace(world, ensemble=mapped(world.ensemble, self._gathered))
+    def whole(self, world: World) -> World | None:
+        """The world with all n replicas' rows, in their order; None but in the place that leads."""
+
+        def collected(tensor: Tensor) -> Tensor:
+            found = self.communicator.collect(_as_rows(tensor))
+            return tensor if found is None else found["rows"]
+
+        ensemble = mapped(world.ensemble, collected)
+        return replace(world, ensemble=ensemble) if self.communicator.leads else None
 
     def part(self, world: World) -> World:
         """The world of all n replicas with the rows held here alone, on this device."""
@@ -228,8 +234,7 @@ class Simulation:
 
     def _gathered(self, tensor: Tensor) -> Tensor:
         """All n replicas' rows of a tensor (rows, ...)."""
-        layout = Layout(("gathered",), (tuple(tensor.shape[1:]),))
-        return self.communicator.gather(Params(tensor.reshape(tensor.shape[0], -1), layout))["gathered"]
+        return self.communicator.gather(_as_rows(tensor))["rows"]
 
     def snapshot(self, world: World) -> Snapshot | None:
         """All n replicas and the twins, with what metrics need to judge them; None but in the place that leads."""
@@ -307,6 +312,11 @@ def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, st
     """What the method finds, and the state with its memories moved on."""
     found = method.estimate(objective, state.params, state.buffers, noise, state.memory["gradient"], at)
     return replace(state, buffers=found.buffers).remember("gradient", found.memory), found
+
+
+def _as_rows(tensor: Tensor) -> Params:
+    """A tensor (rows, ...) as what communicators carry."""
+    return Params(tensor.reshape(tensor.shape[0], -1), Layout(("rows",), (tuple(tensor.shape[1:]),)))
 
 
 def _unmixed(p: Params, plus: Scaled | None = None) -> Params:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from dsgd import cli
 from dsgd.data import Digits
 from dsgd.metrics import Consensus
 from dsgd.models import Mlp
@@ -19,6 +21,25 @@ from topologies import Static, Topology
 @pytest.fixture(autouse=True)
 def _one_start() -> None:
     torch.manual_seed(0)
+
+
+Dsgd = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def dsgd_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Dsgd:
+    """The exit status, stdout and stderr of a command run in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DSGD_DATA", raising=False)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main(arguments)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return status, out, err
+
+    return command
 
 
 @pytest.fixture

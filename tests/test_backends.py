@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from dsgd.algorithms import ALGORITHMS
 from dsgd.backends.local import LocalBackend
 from dsgd.backends.processes import ChildPlace, ProcessesBackend
 from dsgd.backends.rank import Hello, VersionError, hello
-from dsgd.backends.recorded import recorded
+from dsgd.backends.recordings import recorded
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
 from dsgd.gradients import GRADIENTS, Gradient
 from dsgd.gradients.plain import Plain
@@ -30,31 +30,34 @@ from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.loop import Result, Stopped
 from dsgd.metrics import Consensus, Snapshot, Values
 from dsgd.models import Mlp
-from dsgd.optimizers import AdamW, Sgd
+from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.run import Run
 from dsgd.simulation import World
-from topologies import OnePeerExponential, Permuted, RandomMatching, Schedule, Static, Topology
+from topologies import OnePeerExponential, Periodic, Permuted, RandomMatching, Schedule, Static, Topology
 
 Make = Callable[..., Run]
 CPU = LocalBackend("cpu")
 
 
 class Kept:
-    """A fleet whose processes stay for the next run: starting one takes longer than training a small run."""
+    """A fleet whose places stay for the next run: starting one takes longer than training a small run."""
 
-    def __init__(self) -> None:
-        self.children: list[ChildPlace] = []
+    def __init__(self, kept: Sequence[Place]) -> None:
+        self.kept = kept
 
     def places(self, count: int, least: int) -> list[Place]:
-        self.children += [ChildPlace() for _ in range(count - len(self.children))]
-        return [Lent(child) for child in self.children[:count]]
+        return [Lent(place) for place in self.kept[:count]]
+
+    def end(self) -> None:
+        for place in self.kept:
+            place.end()
 
 
 class Lent:
     """A place that goes on living when a run ends it."""
 
-    def __init__(self, child: ChildPlace) -> None:
-        self.host, self.ask = child.host, child.ask
+    def __init__(self, place: Place) -> None:
+        self.host, self.ask = place.host, place.ask
 
     def end(self) -> None:
         """Nothing: the next run has it."""
@@ -62,10 +65,9 @@ class Lent:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Kept]:
-    kept = Kept()
+    kept = Kept([ChildPlace() for _ in range(4)])
     yield kept
-    for child in kept.children:
-        child.end()
+    kept.end()
 
 
 class Seen:
@@ -116,6 +118,7 @@ SCHEDULES: dict[str, Schedule] = {
     "one_peer": OnePeerExponential(7),
     "matching": RandomMatching(Topology("ring", 7)),
     "permuted": Permuted(Topology("star", 7)),
+    "periodic": Periodic(Static(Topology("ring", 7)), 3),
 }
 COMBINATIONS = list(itertools.product(ALGORITHMS, SCHEDULES, GRADIENTS))
 
@@ -163,6 +166,7 @@ def test_in_processes_every_combination_gives_the_local_numbers(
 MORE: dict[str, dict[str, Any]] = {
     "twins": {"twins": (WeightDiversity(), Plain()), "gradient_noise": 0.1},
     "adamw": {"optimizer": AdamW()},
+    "lamb": {"optimizer": Lamb()},
     "local steps": {"local_steps": 3},
     "quarantine": {"not_finite": "quarantine"},
     "full batches": {"batch_size": "full"},

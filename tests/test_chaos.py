@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from dsgd.backends.processes import ChildPlace
 from dsgd.backends.ray_actors import Actors, Needs
 from dsgd.backends.ray_cluster import ONE_NODE, SETTINGS, settings
 from dsgd.backends.supervision import Place, Terms, supervise
@@ -59,10 +60,9 @@ def _ray() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Kept]:
     """Where the undisturbed numbers come from."""
-    kept = Kept()
+    kept = Kept([ChildPlace() for _ in range(4)])
     yield kept
-    for child in kept.children:
-        child.end()
+    kept.end()
 
 
 @dataclass

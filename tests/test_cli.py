@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +25,8 @@ from dsgd.simulation import check, start_network
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import Dsgd
 
 SMALL = [
     "task=digits",
@@ -47,24 +48,6 @@ ROW = (
     "trace_xi",
     "bytes_sent",
 )
-
-Dsgd = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def dsgd_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Dsgd:
-    """The exit status, stdout and stderr of a command run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DSGD_DATA", raising=False)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = cli.main(arguments)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-
-    return command
 
 
 REFUSED = {

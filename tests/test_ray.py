@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,18 @@ from typing import Any
 import pytest
 import torch
 
+from dsgd.algorithms import ALGORITHMS
 from dsgd.backends import ray_cluster
-from dsgd.backends.ray_actors import RayBackend
+from dsgd.backends.ray_actors import Actors, Needs, RayBackend
 from dsgd.backends.ray_cluster import MODE, TOKEN, TOKEN_PATH, check_lock, keep_token_private
 from dsgd.backends.ray_probe import probe
 from dsgd.backends.supervision import BackendError
+from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.optimizers import AdamW
 from dsgd.run import Run
-from tests.test_backends import COMBINATIONS, Keeping, Seen, close, combined, undisturbed
+from tests.test_backends import SCHEDULES, Keeping, Kept, Seen, close, combined, compared, undisturbed
 from tests.test_security import listening, tree
 from topologies import Static, Topology
 
@@ -59,17 +62,38 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-@pytest.mark.cluster
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-@pytest.mark.parametrize(("algorithm", "schedule", "gradient"), random.Random(7).sample(COMBINATIONS, 3))
-@pytest.mark.usefixtures("cluster")
-def test_in_actors_the_numbers_are_the_local_ones(
-    small: Make, algorithm: str, schedule: str, gradient: str, count: int
-) -> None:
-    from dsgd.backends.local import LocalBackend
+def pairwise(*factors: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Few combinations in which any two values of two factors meet, by taking the one with most new pairs."""
 
-    run = combined(small, algorithm, schedule, gradient)
-    close(RayBackend(count, cpus=0.5).train(run), LocalBackend("cpu").train(run))
+    def pairs(combination: tuple[Any, ...]) -> set[Any]:
+        return set(itertools.combinations(enumerate(combination), 2))
+
+    every = list(itertools.product(*factors))
+    chosen, missing = [], set().union(*map(pairs, every))
+    while missing:
+        chosen.append(max(every, key=lambda combination: len(pairs(combination) & missing)))
+        missing -= pairs(chosen[-1])
+    return chosen
+
+
+PAIRWISE = pairwise(ALGORITHMS, SCHEDULES, GRADIENTS, (1, 2, 3, 4))
+
+
+@pytest.fixture(scope="class")
+def four_actors(cluster: None) -> Iterator[Kept]:
+    """Actors that stay for the next run."""
+    kept = Kept(Actors(Needs(cpus=0.5, gpus=0, placement="PACK", wait=30)).places(4, 4))
+    yield kept
+    kept.end()
+
+
+@pytest.mark.cluster
+class TestNumbers:
+    @pytest.mark.parametrize(("algorithm", "schedule", "gradient", "count"), PAIRWISE)
+    def test_in_actors_the_numbers_are_the_local_ones(
+        self, four_actors: Kept, small: Make, algorithm: str, schedule: str, gradient: str, count: int
+    ) -> None:
+        compared(four_actors, combined(small, algorithm, schedule, gradient), count)
 
 
 @pytest.mark.cluster

@@ -36,6 +36,7 @@ from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.results import RunFolder, read_history, read_summary
 from dsgd.run import Run
 from dsgd.simulation import Simulation
+from tests.conftest import Dsgd
 from tests.test_security import tree
 from topologies import (
     SCHEDULES,
@@ -137,22 +138,6 @@ SMALL = [
     "checkpoint_every=8",
     "backend.device=cpu",
 ]
-Dsgd = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def dsgd_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Dsgd:
-    """The exit status, stdout and stderr of a command run in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = cli.main(arguments)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-
-    return command
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Literal
 
 from dsgd.communicators import Distributed, PeerLost
-from dsgd.communicators.exchange import Blocks
+from dsgd.communicators.plans import Blocks
 from dsgd.fingerprint import data_digest
 from dsgd.loop import Result, Stopped, simulate
 from dsgd.metrics import Values

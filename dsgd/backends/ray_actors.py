@@ -18,7 +18,7 @@ from dsgd.backends.processes import check_count, check_terms
 from dsgd.backends.rank import Rank
 from dsgd.backends.ray_cluster import check_address, check_head, connected, head_answers
 from dsgd.backends.ray_tasks import spread
-from dsgd.backends.recorded import Recorded
+from dsgd.backends.recordings import Recorded
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.packs import packs

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dsgd.backends.rank import hello
-from dsgd.backends.recorded import Recorded, recorded
+from dsgd.backends.recordings import Recorded, recorded
 from dsgd.backends.supervision import BackendError
 from dsgd.run import Run
 

@@ -195,20 +195,25 @@ class Attempt:
         """How all places ended, once all are done; raises where one ended otherwise."""
         pause = SHORTEST_PAUSE
         while True:
-            reports: list[Report] = self._asked("report", self.terms.timeout)
-            for report in reports:
-                self.audience.hear(report)
+            reports = self._reports()
+            if any(report.outcome and report.outcome.kind == "peer_lost" for report in reports):
+                time.sleep(TO_SPEAK_UP)  # for the place that knows why
+                reports = self._reports()
             outcomes = [report.outcome for report in reports]
             ended = [outcome for outcome in outcomes if outcome]
-            if any(outcome and outcome.kind == "peer_lost" for outcome in outcomes):
-                time.sleep(TO_SPEAK_UP)  # for the place that knows why
-                outcomes = [report.outcome for report in self._asked("report", self.terms.timeout)]
             _raise_failure(outcomes)
             if len(ended) == len(outcomes):
                 return ended
             self._pass_on_stop()
             time.sleep(pause)
             pause = SHORTEST_PAUSE if reports[0].news else min(2 * pause, LONGEST_PAUSE)
+
+    def _reports(self) -> list[Report]:
+        """What all places report, after the audience has heard it."""
+        reports: list[Report] = self._asked("report", self.terms.timeout)
+        for report in reports:
+            self.audience.hear(report)
+        return reports
 
     def _pass_on_stop(self) -> None:
         keeper = self.audience.keeper

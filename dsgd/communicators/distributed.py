@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dsgd.communicators.exchange import Blocks, Exchange, exchange
 from dsgd.communicators.local import KEPT
 from dsgd.communicators.messages import Announced, Message, size_of
+from dsgd.communicators.plans import Blocks, Exchange, exchange
 from dsgd.communicators.shared import Room
 from dsgd.mixing import Mix, operator
 from dsgd.trees import Params, Scaled

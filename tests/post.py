@@ -93,7 +93,7 @@ class Threads:
 
     def __init__(self, me: int, office: Office) -> None:
         self.me, self.size, self.office, self._totals = me, office.size, office, 0
-        self.mates = dict.fromkeys(range(self.size), os.getpid()) if office.shared else {}
+        self.mates = {k: os.getpid() for k in range(self.size) if k != me and office.shared}
 
     def exchange(
         self, number: int, outgoing: Mapping[int, torch.Tensor], incoming: Mapping[int, torch.Tensor]

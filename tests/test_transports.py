@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from dsgd.communicators import Distributed, Local, PeerLost
+from dsgd.communicators import Distributed, Local, MessageError, PeerLost
+from dsgd.communicators.lines import LONGEST, Line
 from dsgd.communicators.transports import Collective, Gloo, listening_store, store_at
 from dsgd.trees import Layout, Params, Scaled
 from topologies import Mean, OnePeerExponential, Topology
@@ -93,6 +97,94 @@ def test_a_wait_with_patience_comes_back_and_the_message_later() -> None:
 
     assert connected([waits, sends_late]) == [(False, True), True]
     assert buffer.tolist() == [7] * 8
+
+
+@pytest.fixture
+def ends() -> Callable[[float], tuple[Line, Line]]:
+    """Makes both ends of a line, of places 0 and 1."""
+
+    def make(timeout: float = 20.0) -> tuple[Line, Line]:
+        (from_1, to_0), (from_0, to_1) = os.pipe(), os.pipe()
+        return Line(0, 1, from_1, to_1, timeout), Line(1, 0, from_0, to_0, timeout)
+
+    return make
+
+
+def test_a_letter_is_read_as_often_as_asked_also_after_later_ones(ends: Any) -> None:
+    here, there = ends()
+    for number, letter in ((1, b"late"), (2, b""), (5, b"due")):
+        there.write(number, letter)
+    assert here.read(5, None) == here.read(5, 0.0) == b"due"
+    assert here.read(2, None) == b""
+    with pytest.raises(MessageError, match="place 1 is at exchange 5, due was 4"):
+        here.read(4, None)
+    assert here.read(6, 0.01) is None
+    there.write(7, b"")
+    with pytest.raises(MessageError, match="place 1 is at exchange 7, due was 6"):
+        here.read(6, None)
+
+
+def test_at_the_death_of_the_other_end_a_line_is_lost_at_once(ends: Any) -> None:
+    here, there = ends()
+    there.write(1, b"last")
+    del there
+    assert here.read(1, None) == b"last"
+    for lost in (lambda: here.read(2, None), lambda: here.write(2, b"")):
+        with pytest.raises(PeerLost, match="place 1 is gone, or did not answer place 0 within 20 s"):
+            lost()
+
+
+def test_an_end_that_neither_writes_nor_reads_is_lost_after_the_timeout(ends: Any) -> None:
+    here, _there = ends(0.2)
+    with pytest.raises(PeerLost, match=r"within 0\.2 s"):
+        here.read(1, None)
+
+    def write_on() -> None:
+        for number in range(1, 100):
+            here.write(number, bytes(LONGEST))
+
+    with pytest.raises(PeerLost, match=r"within 0\.2 s"):
+        write_on()
+
+
+def test_a_letter_of_another_length_is_refused() -> None:
+    def gives(place: Gloo, count: int) -> Any:
+        peer = 1 - place.me
+        out, into = (torch.zeros(size, dtype=torch.uint8) for size in (count, 8))
+        arrivals, _ = place.exchange(1, {peer: out}, {peer: into})
+        try:
+            return arrivals[peer](None)
+        except MessageError as error:
+            return str(error)
+
+    found = connected([partial(gives, count=8), partial(gives, count=9)])
+    assert found == ["a message of 9 bytes came in exchange 1, due were 8", True]
+
+
+@pytest.mark.parametrize("there", [LONGEST, LONGEST + 1])
+@pytest.mark.parametrize("back", [LONGEST, LONGEST + 1])
+def test_messages_by_line_and_by_gloo_go_together(there: int, back: int) -> None:
+    """Also where that to a place is short and that from it long."""
+
+    def exchanged(place: Gloo) -> list[bool]:
+        sizes, peer = (there, back), 1 - place.me
+        into = torch.zeros(sizes[peer], dtype=torch.uint8)
+        found = []
+        for number in range(1, 40):
+            out = torch.full((sizes[place.me],), number + place.me, dtype=torch.uint8)
+            arrivals, departures = place.exchange(number, {peer: out}, {peer: into})
+            found.append(arrivals[peer](None) and bool((into == number + peer).all()) and departures[peer](None))
+        return found
+
+    assert connected([exchanged, exchanged]) == [[True] * 39] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is open is read from /proc")
+def test_the_ends_of_lines_are_closed_with_their_transport() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        connected([lambda place: None] * 3)
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.slow

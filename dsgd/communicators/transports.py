@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dsgd.communicators.distributed import Wait
-from dsgd.communicators.messages import PeerLost
+from dsgd.communicators.lines import LONGEST, Line, lines
+from dsgd.communicators.messages import MessageError, PeerLost
 from dsgd.communicators.shared import mates
 from dsgd.threads import in_thread
 
@@ -42,6 +43,7 @@ class Gloo:
         self._group = self._asked(None, partial(kind, store, me, size, options))
         self._reunions = Reunions(store)
         self.mates: Mapping[int, int] = self._asked(None, partial(mates, store, me, size))
+        self._lines: dict[int, Line] = self._asked(None, partial(lines, store, me, self.mates, timeout))
 
     def exchange(
         self, number: int, outgoing: Mapping[int, Tensor], incoming: Mapping[int, Tensor]
@@ -50,7 +52,17 @@ class Gloo:
             works = {k: self._asked(k, partial(begin, [b], k, number % TAGS)) for k, b in buffers.items()}
             return {k: Awaited(partial(self._asked, k, work.wait), buffers[k]) for k, work in works.items()}
 
-        return begun(self._group.recv, incoming), begun(self._group.send, outgoing)
+        (out, far_out), (in_, far_in) = self._shared_out(outgoing), self._shared_out(incoming)
+        for k in out.keys() | in_.keys():
+            self._lines[k].write(number, out[k].numpy().tobytes() if k in out else b"")
+        arrivals = {k: partial(_copied, self._lines[k], number, buffer) for k, buffer in in_.items()}
+        departures = {k: partial(_heard, self._lines[k], number) for k in out}
+        return begun(self._group.recv, far_in) | arrivals, begun(self._group.send, far_out) | departures
+
+    def _shared_out(self, buffers: Mapping[int, Tensor]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Those for a line, being short and for a place on this machine, and those for gloo."""
+        near = {k: b for k, b in buffers.items() if k in self._lines and len(b) <= LONGEST}
+        return near, {k: b for k, b in buffers.items() if k not in near}
 
     def await_leader(self) -> None:
         self._asked(0, partial(self._reunions.meet, self.me))
@@ -64,6 +76,20 @@ class Gloo:
         except RuntimeError as error:
             who = "another place" if peer is None else f"place {peer}"
             raise PeerLost(f"{who} is gone, or did not answer place {self.me} within {self._timeout:g} s") from error
+
+
+def _heard(line: Line, number: int, seconds: float | None) -> bool:
+    return line.read(number, seconds) is not None
+
+
+def _copied(line: Line, number: int, buffer: Tensor, seconds: float | None) -> bool:
+    letter = line.read(number, seconds)
+    if letter is None:
+        return False
+    if len(letter) != len(buffer):
+        raise MessageError(f"a message of {len(letter)} bytes came in exchange {number}, due were {len(buffer)}")
+    buffer.numpy()[:] = memoryview(letter)
+    return True
 
 
 @dataclass

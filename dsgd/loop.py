@@ -22,7 +22,7 @@ class Result:
     """What a run leaves: stacked parameters, leaves (n, ...), one row a measurement, and the seconds it took.
 
     `data_sha256` is the hash of the data set's own bytes; `bytes_crossed` went between the places that held replicas,
-    and `dropped` messages came too late to be mixed, since the last of these was lost; there were so many `places`.
+    and `dropped` messages came too late to be mixed; there were so many `places`, in the end.
     """
 
     params: dict[str, Tensor]
@@ -90,8 +90,9 @@ def simulate(
         if keeper:
             keep(simulation, world, keeper)
     params = dict(simulation.communicator.collect(world.ensemble.params) or {})
-    counted = simulation.communicator.bytes_crossed, simulation.communicator.dropped
-    return Result(params, history, time.perf_counter() - began, simulation.data_sha256, *counted)
+    before = (world.bytes_crossed, world.dropped) if simulation.communicator.leads else (0, 0)
+    crossed, dropped = before[0] + simulation.communicator.bytes_crossed, before[1] + simulation.communicator.dropped
+    return Result(params, history, time.perf_counter() - began, simulation.data_sha256, crossed, dropped)
 
 
 def keep(simulation: Simulation, world: World, keeper: Keeper) -> None:

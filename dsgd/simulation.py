@@ -37,13 +37,15 @@ class World:
     """All that a run carries on after `step` steps: the ensemble, its twins (one row each), and the bytes sent so far.
 
     The ensemble's rows are those held here. With all of them (`Simulation.whole`) a run can be continued from it,
-    wherever and in however many parts.
+    wherever and in however many parts; `bytes_crossed` and `dropped` count what passed between those that held it.
     """
 
     step: int
     ensemble: State
     twins: Mapping[str, State] = field(default_factory=dict)
     bytes_sent: int = 0
+    bytes_crossed: int = 0
+    dropped: int = 0
 
 
 def check(run: Run) -> tuple[DataSet, Sampler]:
@@ -148,7 +150,8 @@ class Simulation:
 
         ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self.updating(at), mix, self._average))
         twins = self._advance_twins(world.twins, objective, seen[0], at)
-        return World(step + 1, ensemble, twins, world.bytes_sent + self.bytes_of(w))
+        sent = world.bytes_sent + self.bytes_of(w)
+        return replace(world, step=step + 1, ensemble=ensemble, twins=twins, bytes_sent=sent)
 
     def mixing_matrix(self, step: int) -> topologies.MixingMatrix:
         """W_t; those through which a schedule cycles are made once, and stay though their files change."""
@@ -201,13 +204,20 @@ class Simulation:
 
     def whole(self, world: World) -> World | None:
         """The world with all n replicas' rows, in their order; None but in the place that leads."""
+        import torch
 
         def collected(tensor: Tensor) -> Tensor:
             found = self.communicator.collect(_as_rows(tensor))
             return tensor if found is None else found["rows"]
 
         ensemble = mapped(world.ensemble, collected)
-        return replace(world, ensemble=ensemble) if self.communicator.leads else None
+        counts = torch.zeros(len(self.communicator.rows), 2, dtype=torch.int64, device=self.train.x.device)
+        counts[0, 0], counts[0, 1] = self.communicator.bytes_crossed, self.communicator.dropped
+        crossed, dropped = collected(counts).sum(dim=0).tolist()
+        if not self.communicator.leads:
+            return None
+        crossed, dropped = world.bytes_crossed + crossed, world.dropped + dropped
+        return replace(world, ensemble=ensemble, bytes_crossed=crossed, dropped=dropped)
 
     def part(self, world: World) -> World:
         """The world of all n replicas with the rows held here alone, on this device."""

@@ -417,6 +417,7 @@ def test_a_lost_place_is_noticed_and_the_run_ends_with_the_undisturbed_numbers(s
     expected = undisturbed(run, 2)
     assert all(torch.equal(result.params[name], leaf) for name, leaf in expected.params.items())
     assert result.history == expected.history == seen.rows
+    assert result.bytes_crossed == expected.bytes_crossed > 0
     assert [step for step, _ in seen.snapshots] == [0, 200, 400, 600]
 
 

@@ -659,12 +659,14 @@ def test_a_run_in_several_processes_goes_on_there_to_the_same_bits_and_here_to_t
     assert cli.main(["run", *CALM, *TWO, "--out", str(tmp_path / "whole")]) == 0
     folder = tmp_path / "run"
     process = begun(folder, "run", *CALM, *TWO, "--out", str(folder))
-    time.sleep(1)
+    while not generations(folder) and process.poll() is None:
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     shutil.copytree(folder, tmp_path / "here")
     assert cli.main(["resume", str(folder), "--strict"]) == 0
     assert_same_run(folder, tmp_path / "whole")
+    assert read_summary(folder)["bytes_crossed"] == read_summary(tmp_path / "whole")["bytes_crossed"] > 0
     assert cli.main(["resume", str(tmp_path / "here"), "--strict", "backend=local"]) == 0
     assert read_history(tmp_path / "here")[-1] == pytest.approx(read_history(folder)[-1], rel=1e-9)

@@ -7,6 +7,8 @@ import os
 import pickle
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -435,6 +437,29 @@ def test_a_slow_place_is_waited_for_or_left_out_as_the_terms_say(small: Make) ->
     expected = undisturbed(run, 2)
     assert patient.dropped == 0
     assert all(torch.equal(patient.params[name], leaf) for name, leaf in expected.params.items())
+
+
+UNGUARDED = """
+from dsgd.backends.processes import ProcessesBackend
+from dsgd.data import Digits
+from dsgd.models import Mlp
+from dsgd.run import Run
+from dsgd.tasks import Task
+from topologies import Static, Topology
+
+run = Run(task=Task(Digits(train_size=64)), model=Mlp((4,)), topology=Static(Topology("ring", 4)), steps=1)
+ProcessesBackend(2, "cpu").train(run)
+"""
+
+
+def test_a_script_without_a_guard_is_told_so_and_not_tried_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "ended as it started (exit status 1" in done.stderr.splitlines()[-1]
+    assert "`if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("freeze_support") <= 2 * 2
 
 
 def test_too_many_losses_end_the_run_with_a_sentence(small: Make) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd.backends.devices import check_device, torch_device
 from dsgd.backends.rank import Rank
-from dsgd.backends.supervision import Place, PlaceLost, Terms, supervise
+from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.run import Run
 from dsgd.simulation import World, check
@@ -34,6 +34,8 @@ class ProcessesBackend:
     A process silent for `timeout` seconds is lost; the run goes on from the world kept last, at most `restarts` times.
     With `straggler_timeout` one that is late by so many seconds is left out of a gossip with neighbours; 0 waits for
     it, as all do where they must agree: in means over all, under quarantine, when measuring, and at every eighth step.
+
+    A script that uses it trains under `if __name__ == "__main__":`, for new processes import it.
     """
 
     actors: int = 0
@@ -95,6 +97,7 @@ class ChildPlace:
         self.process.start()
         theirs.close()
         self._last: Future[bytes] | None = None
+        self._answered_once = False
 
     def ask(self, method: str, *arguments: Any) -> Callable[[float], Any]:
         asked = in_thread(partial(self._sent_and_answered, pickle.dumps((method, arguments)), self._last))
@@ -116,17 +119,24 @@ class ChildPlace:
     def _answered(self, asked: Future[bytes], seconds: float) -> Any:
         try:
             answer = pickle.loads(asked.result(seconds))
+            self._answered_once = True
         except TimeoutError:
             raise PlaceLost(f"process {self.process.pid} did not answer within {seconds:g} s") from None
         except (EOFError, OSError) as error:
-            raise PlaceLost(self._gone()) from error
+            raise self._gone() from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _gone(self) -> str:
+    def _gone(self) -> PlaceLost | BackendError:
         self.process.join(1)
-        return f"process {self.process.pid} is gone (exit status {self.process.exitcode})"
+        if not self._answered_once and (self.process.exitcode or 0) > 0:
+            return BackendError(
+                f"process {self.process.pid} ended as it started (exit status {self.process.exitcode}; why is said "
+                "above): new processes import the script that starts them, so let it be a file, and let it train under "
+                "`if __name__ == '__main__':` alone"
+            )
+        return PlaceLost(f"process {self.process.pid} is gone (exit status {self.process.exitcode})")
 
 
 def answer(pipe: Connection) -> None:

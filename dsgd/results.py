@@ -38,7 +38,7 @@ Row = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
 ENSEMBLE = "ensemble.safetensors"
-RECORDED_VERSIONS = ("dsgd", "torch", "numpy", "networkx", "scipy", "numba")
+RECORDED_VERSIONS = ("dsgd", "torch", "numpy", "networkx", "scipy", "numba", "ray")
 
 
 @dataclass(frozen=True)

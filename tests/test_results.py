@@ -159,7 +159,7 @@ def test_the_recorded_machine_holds_no_variable_no_path_and_no_host(folder, monk
     monkeypatch.setenv("MY_API_TOKEN", "hunter2-hunter2")
     environment = results.environment("cpu")
     assert set(environment) == {"python", "platform", "cpus", "threads", "device", "versions", "git"}
-    assert set(environment["versions"]) == {"python", "dsgd", "torch", "numpy", "networkx", "scipy", "numba"}
+    assert set(environment["versions"]) == {"python", "dsgd", "torch", "numpy", "networkx", "scipy", "numba", "ray"}
     assert environment["device"] == "cpu"
     text = json.dumps(environment)
     assert "hunter2" not in text

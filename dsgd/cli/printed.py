@@ -69,12 +69,13 @@ def cell(value: Any) -> str:
 
 
 def of_run(summary: Mapping[str, Any]) -> str:
-    """A run's folder, pace and main metrics, with the step they are of where the run ended early."""
+    """A run's folder, pace, places if several, and main metrics, with the step they are of where it ended early."""
     row = summary["metrics"]
     pace = {name: summary[name] for name in ("status", "run_dir", "steps", "seconds", "replica_steps_per_second")}
     early = {"metrics_as_of_step": row["step"]} if row and summary["status"] != "ok" else {}
     names = dict.fromkeys([*MAIN_METRICS, *(name for name in row if name.endswith(OF_TWINS))])
-    return pairs(pace | early | {name: row[name] for name in names if row.get(name) is not None})
+    shared = {name: summary[name] for name in ("places", "bytes_crossed", "dropped") if name in summary}
+    return pairs(pace | early | shared | {name: row[name] for name in names if row.get(name) is not None})
 
 
 def of_study(summary: Mapping[str, Any], folder: Path) -> str:

@@ -27,15 +27,18 @@ Count = Callable[[int, int, str, float | None], None]  # runs done, of how many,
 class Meter:
     """An observer that tells `show` how far a run is, at every step, the last one when it was measured.
 
-    `before` steps were done earlier.
+    Its pace is that since the first step seen: starting up is no part of it.
     """
 
-    def __init__(self, steps: int, show: Show, clock: Clock = time.monotonic, before: int = 0) -> None:
-        self.steps, self.show, self.clock, self.before = steps, show, clock, before
-        self.began, self.values = clock(), ""
+    def __init__(self, steps: int, show: Show, clock: Clock = time.monotonic) -> None:
+        self.steps, self.show, self.clock = steps, show, clock
+        self.first: tuple[int, float] | None = None
+        self.values = ""
 
     def stepped(self, step: int) -> None:
-        if step < self.steps:
+        if self.first is None:
+            self.first = step, self.clock()
+        elif step < self.steps:
             self._show(step)
 
     def measured(self, row: Values) -> None:
@@ -52,17 +55,18 @@ class Meter:
             print(sentence, file=sys.stderr, flush=True)
 
     def _show(self, step: int) -> None:
-        self.show(step, (step - self.before) / max(self.clock() - self.began, 1e-9), self.values)
+        first, began = self.first or (step, 0.0)
+        self.show(step, (step - first) / max(self.clock() - began, 1e-9), self.values)
 
 
 @contextmanager
-def progress(steps: int, before: int = 0) -> Iterator[Meter]:
-    """An observer that reports a run of `steps` steps, `before` of them done earlier, while the block lasts."""
+def progress(steps: int) -> Iterator[Meter]:
+    """An observer that reports a run of `steps` steps while the block lasts."""
     if _on_terminal():
         with live(steps) as show:
-            yield Meter(steps, show, before=before)
+            yield Meter(steps, show)
     else:
-        yield Meter(steps, lines(steps, _to_stderr), before=before)
+        yield Meter(steps, lines(steps, _to_stderr))
 
 
 def lines(steps: int, say: Callable[[str], None], clock: Clock = time.monotonic) -> Show:
@@ -73,7 +77,8 @@ def lines(steps: int, say: Callable[[str], None], clock: Clock = time.monotonic)
         nonlocal latest
         if step == steps or clock() - latest >= SECONDS_BETWEEN_LINES:
             latest = clock()
-            say(f"step {step}/{steps}  {rate:.4g} steps/s  {duration((steps - step) / rate)} left{values}")
+            pace = f"  {rate:.4g} steps/s  {duration((steps - step) / rate)} left" if rate else ""
+            say(f"step {step}/{steps}{pace}{values}")
 
     return show
 

@@ -73,7 +73,7 @@ def trained(
     damaged = _passed_over(folder.path, world.step if world else -1)
     keeper = FolderKeeper(folder, config.keeping, run.steps, origin(run), wish.stated, say, tally.before, damaged)
     try:
-        with progress(run.steps, tally.steps) as meter:
+        with progress(run.steps) as meter:
             result = config.backend.train(run, (folder, tally, meter), world, keeper)
         facts = tally.facts(run.n, result.seconds) | more
         counts = {name: getattr(result, name) for name in ("places", "bytes_crossed", "dropped")}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dsgd.metrics import probe as probe
     from dsgd.run import Run as Run
     from dsgd.tasks import Task as Task
+    from dsgd.wrapping import wrap as wrap
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ _PUBLIC = {
     "load_config": "dsgd.config",
     "probe": "dsgd.metrics",
     "train": "dsgd.backends",
+    "wrap": "dsgd.wrapping",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from dsgd.kernels import Network, network
+from dsgd.kernels import Criterion, Network, network
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ class Objective(Protocol):
 
     `logits(p)` (rows, B, classes); `losses(p)` (rows, B); `loss(p)` (rows,);
     `loss_and_grad(p, weights)` the weighted sum of the B losses, weights (rows, B), by default their mean.
+    `class_counts(of)` how many training examples each class has, (1, classes) "global"ly or (rows, classes) in each
+    replica's "local" share. Others like it: `part` of its examples, `at_inputs` x (rows, B, ...), `under` another loss
+    of the outputs.
     """
 
     @property
@@ -30,16 +35,24 @@ class Objective(Protocol):
     def loss(self, p: Params) -> Tensor: ...
     def loss_and_grad(self, p: Params, weights: Tensor | None = None) -> tuple[Tensor, Params]: ...
     def joint(self) -> Objective: ...
+    def part(self, start: int, stop: int) -> Objective: ...
+    def at_inputs(self, x: Tensor) -> Objective: ...
+    def under(self, criterion: Criterion) -> Objective: ...
+    def class_counts(self, of: str) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Losses of a network on examples x (rows, B, ...), y (rows, B); `shared`: x (B, ...), y (B,) for every row."""
+    """Losses of a network on examples x (rows, B, ...), y (rows, B); `shared`: x (B, ...), y (B,) for every row.
+
+    `counts` are the class counts of the data from which they are drawn.
+    """
 
     network: Network
     x: Tensor
     y: Tensor
     shared: bool = False
+    counts: Callable[[str], Tensor] | None = None
 
     def logits(self, p: Params) -> Tensor:
         return self.network.kernels.logits(p, self.x, self.shared)
@@ -57,7 +70,32 @@ class Batch:
 
     def joint(self) -> Batch:
         """All replicas' examples as one mini-batch shared by every row."""
-        return self if self.shared else Batch(self.network, self.x.flatten(0, 1), self.y.flatten(0, 1), shared=True)
+        counts = partial(_in_all, self.counts) if self.counts else None
+        x, y = (self.x, self.y) if self.shared else (self.x.flatten(0, 1), self.y.flatten(0, 1))
+        return Batch(self.network, x, y, True, counts)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """The examples from `start` to before `stop` of each row."""
+        part = slice(start, stop) if self.shared else (slice(None), slice(start, stop))
+        return replace(self, x=self.x[part], y=self.y[part])
+
+    def at_inputs(self, x: Tensor) -> Batch:
+        """The same labels at inputs x (rows, B, ...)."""
+        return replace(self, x=x, y=self.y.expand(x.shape[:2]), shared=False)
+
+    def under(self, criterion: Criterion) -> Batch:
+        """The same examples under another loss of the outputs."""
+        return replace(self, network=self.network.under(criterion))
+
+    def class_counts(self, of: str) -> Tensor:
+        """Training examples of each class, in all (1, classes) or each row's own (rows, classes)."""
+        if self.counts is None:
+            raise ValueError("the objective does not know how many training examples each class has")
+        return self.counts(of)
+
+
+def _in_all(counts: Callable[[str], Tensor], of: str) -> Tensor:
+    return counts("global")
 
 
 @dataclass(frozen=True)
@@ -92,3 +130,15 @@ class Tilted:
     def joint(self) -> Tilted:
         """The joint mini-batch, with the replicas' mean noise."""
         return Tilted(self.inner.joint(), self.noise.mean(dim=0, keepdim=True))
+
+    def part(self, start: int, stop: int) -> Tilted:
+        return replace(self, inner=self.inner.part(start, stop))
+
+    def at_inputs(self, x: Tensor) -> Tilted:
+        return replace(self, inner=self.inner.at_inputs(x))
+
+    def under(self, criterion: Criterion) -> Tilted:
+        return replace(self, inner=self.inner.under(criterion))
+
+    def class_counts(self, of: str) -> Tensor:
+        return self.inner.class_counts(of)

@@ -22,7 +22,7 @@ from dsgd.objectives import Batch, Objective, Tilted
 from dsgd.perturbations import Noise
 from dsgd.run import Run
 from dsgd.simulation import Simulation, World, estimated
-from dsgd.state import Memory, State, When, mapped
+from dsgd.state import Memory, State, mapped
 from dsgd.trees import Params, Scaled
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Pack:
     def advance(self, worlds: Worlds) -> Worlds:
         """One step of all runs."""
         step, run = worlds.step, self.run
-        at = When(step, run.learning_rate.at(step, run.steps))
+        at = run.when(step)
         ws = [simulation.mixing_matrix(step) for simulation in self.simulations]
         objective = _side_by_side([simulation.objective(step) for simulation in self.simulations])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dsgd.learning_rates import LEARNING_RATES, Constant, LearningRate
 from dsgd.metrics import METRICS, Accuracy, Consensus, Metric
 from dsgd.models import MODELS, Mlp, Model
 from dsgd.optimizers import OPTIMIZERS, Optimizer, Sgd
+from dsgd.state import When
 from dsgd.tasks import TASKS, Task
 from topologies import SCHEDULES, Periodic, Schedule, Static, Topology
 from topologies.arguments import about
@@ -96,6 +98,16 @@ class Run:
     def schedule(self) -> Schedule:
         """The schedule with `local_steps` taken into account."""
         return self.topology if self.local_steps == 1 else Periodic(self.topology, self.local_steps)
+
+    def when(self, step: int) -> When:
+        """The time of a step."""
+        return When(step, self.learning_rate.at(step, self.steps), *self._lr_span)
+
+    @cached_property
+    def _lr_span(self) -> tuple[float, float]:
+        """The greatest learning rate of the run, and its last."""
+        rates = [self.learning_rate.at(step, self.steps) for step in range(self.steps)]
+        return max(rates), rates[-1]
 
     def files(self) -> tuple[Path, ...]:
         """The user's files that decide the result beside this value: graphs, mixing matrices, weights, snapshots."""

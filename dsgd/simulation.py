@@ -59,6 +59,9 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
             if data.criterion == "output"
             else "model quadratic is a loss without data; add task=no_data and batch_size=full, or take another model",
         )
+    if data.criterion == "output" and getattr(run.gradient, "classifies", False):
+        kind = type(run.gradient).__name__
+        raise KnobError("gradient", f"gradient {kind} needs classes and labels, and model quadratic has none")
     batch_size = None if run.batch_size == FULL else int(run.batch_size)
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
 
@@ -132,7 +135,7 @@ class Simulation:
         is mixed, where a replica's loss is not finite and the run is to stop then.
         """
         step, run = world.step, self.run
-        at = When(step, run.learning_rate.at(step, run.steps))
+        at = run.when(step)
         w = self.mixing_matrix(step)
         objective = self.objective(step)
         seen: list[Params] = []
@@ -251,6 +254,8 @@ class Simulation:
         import torch
 
         shards, params = self.feed.sampler.shards, self.communicator.collect(world.ensemble.params)
+        noted = {name: t for name, t in world.ensemble.memory["gradient"].items() if t.shape[1:] == (1,)}
+        gauges = {name: self.communicator.collect(_as_rows(t)) for name, t in noted.items()}
         if params is None:
             return None
         if shards is not None and self.run.not_finite == "quarantine":
@@ -265,6 +270,7 @@ class Simulation:
             self.run.seed,
             {name: state.params for name, state in world.twins.items()},
             None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
+            {name: gauge["rows"] for name, gauge in gauges.items() if gauge is not None},
         )
 
     def _judged(self, p: Params) -> Params:

@@ -16,10 +16,15 @@ Memory = Mapping[str, "Tensor"]
 
 @dataclass(frozen=True)
 class When:
-    """The time at which a step is taken: plain numbers, the same for every replica."""
+    """The time at which a step is taken: plain numbers, the same for every replica.
+
+    `lr_max` and `lr_last` are the learning rate's greatest and last value in the run; equal where it is constant.
+    """
 
     step: int
     lr: float
+    lr_max: float = 0.0
+    lr_last: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dsgd.data import DATASETS, DataSource, Digits, Iid, Partition, Sampler
@@ -38,9 +39,26 @@ class Feed:
     def batch(self, step: int) -> Batch:
         """Each replica's mini-batch of this step; where it is the whole shared train set, that is not copied."""
         if self.sampler.shards is None and self.sampler.batch_size == self.sampler.examples:
-            return Batch(self.network, self.x, self.y, shared=True)
+            return Batch(self.network, self.x, self.y, shared=True, counts=self.class_counts)
         indices = self._indices(step)
-        return Batch(self.network, _rows(self.x, indices), _rows(self.y, indices))
+        return Batch(self.network, _rows(self.x, indices), _rows(self.y, indices), counts=self.class_counts)
+
+    def class_counts(self, of: str) -> Tensor:
+        """Training examples of each class: of all (1, classes), or for "local" of each row's share (rows, classes)."""
+        return self._own_counts if of == "local" and self.sampler.shards is not None else self._all_counts
+
+    @cached_property
+    def _all_counts(self) -> Tensor:
+        return self.y.bincount()[None]
+
+    @cached_property
+    def _own_counts(self) -> Tensor:
+        import torch
+
+        assert self.sampler.shards is not None
+        classes = self._all_counts.shape[1]
+        shares = [torch.from_numpy(self.sampler.shards[row]).to(self.y.device) for row in self.rows]
+        return torch.stack([self.y[share].bincount(minlength=classes) for share in shares])
 
     def _indices(self, step: int) -> Tensor:
         """Indices (rows, B) on the device, moved there a chunk of steps at a time."""

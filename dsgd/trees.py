@@ -7,7 +7,7 @@ replica axis, and a number a replica broadcasts over that replica's parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +17,9 @@ from dsgd.matrices import new_matrix
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+NUMBERS_IN_CACHE = 2**18  # of each of some four matrices: a core's own cache holds a row of them and its temporaries
 
 
 @dataclass(frozen=True)
@@ -134,12 +137,47 @@ def stack(leaves: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Par
 
 def dot(p: Params, q: Params) -> Tensor:
     """Inner product of each replica's parameters, shape (rows,)."""
-    return (p.matrix * q.matrix).sum(dim=1)
+    import torch
+
+    if p.matrix.is_cuda:
+        return (p.matrix * q.matrix).sum(dim=1)
+    return torch.stack([torch.dot(a, b) for a, b in zip(p.matrix, q.matrix, strict=True)])
 
 
 def norm(p: Params) -> Tensor:
     """Euclidean norm over all of each replica's parameters, shape (rows,)."""
     return p.matrix.norm(dim=1)
+
+
+def moved(p: Params, direction: Params, factor: Tensor) -> Params:
+    """p + factor * direction in one pass, the factor (rows,)."""
+    import torch
+
+    out = new_matrix(p.rows, p.matrix)
+    return p.like(torch.addcmul(p.matrix, direction.matrix, factor.unsqueeze(1), out=out))
+
+
+def combined(p: Params, a: Tensor, q: Params, b: float) -> Params:
+    """a p + b q, a (rows,)."""
+    import torch
+
+    def sums(out: Tensor, p: Tensor, q: Tensor, a: Tensor) -> None:
+        torch.mul(p, a, out=out).add_(q, alpha=b)
+
+    return by_blocks(sums, p, q.matrix, a.unsqueeze(1))
+
+
+def by_blocks(fill: Callable[..., None], p: Params, *others: Tensor) -> Params:
+    """What `fill(out, p's matrix, *others)` writes, row by row; others (rows, ...). On the CPU a few rows at a time.
+
+    So what is made on the way stays in the cache.
+    """
+    out = new_matrix(p.rows, p.matrix)
+    size = p.rows if p.matrix.is_cuda else max(1, NUMBERS_IN_CACHE // p.layout.d)
+    for start in range(0, p.rows, size):
+        rows = slice(start, start + size)
+        fill(out[rows], p.matrix[rows], *(other[rows] for other in others))
+    return p.like(out)
 
 
 def mean(p: Params) -> Params:
@@ -149,7 +187,26 @@ def mean(p: Params) -> Params:
 
 def leaf_norms(p: Params) -> Tensor:
     """Norm of every leaf of every replica, spread over that leaf's numbers: shape (rows, d)."""
+    return _spread(p, [leaf.reshape(p.rows, -1).norm(dim=1, keepdim=True) for leaf in p.values()])
+
+
+def leaf_dots(p: Params, q: Params) -> Tensor:
+    """Inner product of every leaf of p with that of q, spread over that leaf's numbers: shape (rows, d)."""
+    leaves = zip(p.values(), q.values(), strict=True)
+    return _spread(p, [(a * b).reshape(p.rows, -1).sum(dim=1, keepdim=True) for a, b in leaves])
+
+
+def _spread(p: Params, numbers: Sequence[Tensor]) -> Tensor:
+    """A number (rows, 1) a leaf to (rows, d)."""
     import torch
 
-    norms = [leaf.reshape(p.rows, -1).norm(dim=1, keepdim=True) for leaf in p.values()]
-    return torch.cat([n.expand(-1, size) for n, size in zip(norms, p.layout.sizes, strict=True)], dim=1)
+    return torch.cat([each.expand(-1, size) for each, size in zip(numbers, p.layout.sizes, strict=True)], dim=1)
+
+
+def leaves_with(p: Params, text: str) -> Tensor:
+    """Which of the d numbers are of a leaf whose name has the text in it."""
+    import torch
+
+    sizes = torch.tensor(p.layout.sizes, device=p.matrix.device)
+    named = torch.tensor([text in name for name in p.layout.names], device=p.matrix.device)
+    return named.repeat_interleave(sizes)

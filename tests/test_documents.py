@@ -23,10 +23,20 @@ def test_the_gradient_is_plain_when_switched_off(small: Callable[..., Run]) -> N
     found: dict[str, type] = {}
     exec(examples()[0], found)
     plain, off, on = (
-        dsgd.train(small(**g)) for g in ({}, {"gradient": found["Sam"](0.0)}, {"gradient": found["Sam"]()})
+        dsgd.train(small(**g))
+        for g in ({}, {"gradient": found["GradientNorm"](0.0)}, {"gradient": found["GradientNorm"]()})
     )
-    assert all(torch.equal(off.params[name], leaf) for name, leaf in plain.params.items())
+    for name, leaf in plain.params.items():
+        torch.testing.assert_close(off.params[name], leaf, rtol=1e-12, atol=1e-14)
     assert not all(torch.equal(on.params[name], leaf) for name, leaf in plain.params.items())
+
+
+def test_the_readmes_wrapped_optimizer_steps() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "dsgd.wrap" in block]
+    found: dict[str, torch.Tensor] = {}
+    exec(example, found)
+    assert found["loss"].isfinite()
 
 
 def test_what_a_backend_may_offer_is_what_is_looked_for() -> None:

@@ -135,7 +135,7 @@ def test_switched_off_every_method_is_the_plain_gradient(small: Make, gradient: 
     torch.testing.assert_close(final(small(n=n, gradient=gradient)), final(small(n=n)), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("name", [name for name, kind in GRADIENTS.items() if not getattr(kind, "classifies", False)])
 def test_every_method_descends_a_quadratic(name: str) -> None:
     run = Run(
         task=Task(NoData()),
@@ -153,6 +153,13 @@ def test_every_method_descends_a_quadratic(name: str) -> None:
     for _ in range(run.steps):
         world = simulation.advance(world)
     assert float(world.ensemble.params.matrix.norm(dim=1).max()) < 0.5
+
+
+@pytest.mark.parametrize("name", [name for name, kind in GRADIENTS.items() if getattr(kind, "classifies", False)])
+def test_a_method_that_needs_classes_is_refused_a_quadratic(name: str) -> None:
+    model, task = Quadratic(dimension=2, curvature=(1.0, 1.0)), Task(NoData())
+    with pytest.raises(ValueError, match="needs classes and labels, and model quadratic has none"):
+        train(Run(task=task, model=model, gradient=GRADIENTS[name](), batch_size="full"), device="cpu")
 
 
 @pytest.mark.parametrize("name", GRADIENTS)

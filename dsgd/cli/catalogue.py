@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from inspect import Parameter, getdoc, signature
 from typing import TYPE_CHECKING, Any
@@ -37,17 +39,23 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "twins": TWINS,
     "backends": BACKENDS,
 }
+AUTHORS = r"[A-Z]\w+(?:, [A-Z]\w+)*(?: & [A-Z]\w+)?(?: et al\.)?"
 NOT_KNOBS = {"graphs": ("n",), "weights": ("graph",), "schedules": ("topology", "n"), "algorithms": ("state", "step")}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a table; `knobs` maps names to defaults, and `required` are those that have none."""
+    """One row of a table; `knobs` maps names to defaults, and `required` are those that have none.
+
+    Of a gradient method also its `paper`, from the head of its file, and its `cost` in gradients of the mini-batch.
+    """
 
     name: str
     summary: str
     knobs: dict[str, Any]
     required: tuple[str, ...]
+    paper: str = ""
+    cost: str = ""
 
 
 def entries(table: str) -> list[Entry]:
@@ -60,9 +68,16 @@ def _entry(name: str, part: Any, hidden: tuple[str, ...]) -> Entry:
     knobs = {knob: default for knob, default in found.items() if knob not in hidden}
     required = tuple(knob for knob, default in knobs.items() if default in (MISSING, Parameter.empty))
     summary = (getdoc(part) or "").partition("\n")[0]
-    return Entry(
-        name, summary, {knob: _plain(value) for knob, value in knobs.items() if knob not in required}, required
-    )
+    plain = {knob: _plain(value) for knob, value in knobs.items() if knob not in required}
+    cost = getattr(part, "cost", "")
+    return Entry(name, summary, plain, required, paper_of(part) if cost else "", cost)
+
+
+def paper_of(part: Any) -> str:
+    """The first paper that the file of `part` names at its head: authors, year and where it is."""
+    head = " ".join((sys.modules[part.__module__].__doc__ or "").split())
+    found = re.search(rf"({AUTHORS} \d{{4}}, (?:JMLR [\w -]+, )?arXiv \d{{4}}\.\d{{5}})", head)
+    return found[1] if found else ""
 
 
 def _field_defaults(kind: Any) -> dict[str, Any]:

@@ -100,7 +100,12 @@ def of_studies(found: Mapping[str, Mapping[str, str]]) -> str:
 
 def of_table(entries: Sequence[Entry]) -> str:
     """A line for each row of a table: its name, what it is, its knobs and their defaults."""
-    return columns([(e.name, e.summary, " ".join([*e.required, *map(_spelled, e.knobs.items())])) for e in entries])
+    rows = [(e.name, *_known(e), e.summary, " ".join([*e.required, *map(_spelled, e.knobs.items())])) for e in entries]
+    return columns(rows)
+
+
+def _known(entry: Entry) -> tuple[str, ...]:
+    return (entry.paper, f"cost {entry.cost}") if entry.cost else ()
 
 
 def _spelled(knob: tuple[str, Any]) -> str:

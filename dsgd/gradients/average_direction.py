@@ -20,6 +20,7 @@ class AverageDirection:
     """g = mean over `samples` draws of grad L_B(w + e), e ~ N(0, (rho^2 / d) I): rho is the root mean square of |e|."""
 
     row_wise: ClassVar[bool] = True
+    cost: ClassVar[str] = "samples"
 
     rho: float = 0.05
     samples: int = 1

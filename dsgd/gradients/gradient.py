@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
@@ -17,6 +17,7 @@ from dsgd.trees import Params
 if TYPE_CHECKING:
     from torch import Tensor
 
+TINY = 1e-12  # added to a length that divides: a gradient of zero moves nothing
 POINTS_AT_ONCE = 2**26  # numbers of perturbed parameters held at once for a single row
 
 
@@ -33,9 +34,17 @@ class Estimate:
 class Gradient(Protocol):
     """`estimate` reads as for one replica: all operations on parameters are row-wise.
 
-    One that never asks for the ensemble's covariance says so by a class attribute `row_wise = True`; only then its runs
-    are trained together with others (`dsgd.packs`). `least_batch_size` may say that it needs more than one example.
+    Class attributes: `row_wise` says that a row's gradient depends neither on the ensemble nor on the run's data set,
+    and only then runs are trained together (`dsgd.packs`); `cost` counts what a step computes, in gradients of the
+    mini-batch; `classifies` says that it needs outputs for classes, and labels. A property `least_batch_size` may say
+    that it needs more than one example.
+
+    What all methods keep to: the same mini-batch at each point, the parameters given are left as they are, and of the
+    loss it is that at p. Where the gradient is 0 there is no perturbation. Lengths are over all of a replica's leaves.
     """
+
+    row_wise: ClassVar[bool]
+    cost: ClassVar[str]
 
     def init(self, p: Params) -> Memory: ...
     def estimate(
@@ -84,6 +93,6 @@ def check_samples(samples: int) -> None:
         raise ValueError(f"samples is {samples}; it must be at least 1")
 
 
-def check_radius(rho: float) -> None:
+def check_radius(rho: float, name: str = "rho") -> None:
     if not rho >= 0:
-        raise ValueError(f"rho is {rho}; it must be at least 0")
+        raise ValueError(f"{name} is {rho}; it must be at least 0")

@@ -17,6 +17,7 @@ class Plain:
     """g = grad L_B(w)."""
 
     row_wise: ClassVar[bool] = True
+    cost: ClassVar[str] = "1"
 
     def init(self, p: Params) -> Memory:
         return {}

@@ -21,6 +21,7 @@ class RandomDirection:
     """g = grad L_B(w + e), e = rho z / |z|, z ~ N(0, I): the mean over `samples` draws."""
 
     row_wise: ClassVar[bool] = True
+    cost: ClassVar[str] = "samples"
 
     rho: float = 0.05
     samples: int = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dsgd.gradients.gradient import Estimate, check_samples, expected
 from dsgd.gradients.sources import Replicas, Source, Stationary
@@ -28,6 +28,9 @@ class WeightDiversity:
     `samples` antithetic pairs +-e; 0 takes the expectation by the degree-3 cubature on the axes of Xi, at twice as
     many points as Xi has rank, exact up to fourth-order terms (not for the source `stationary`).
     """
+
+    row_wise: ClassVar[bool] = False  # it asks for the ensemble's covariance
+    cost: ClassVar[str] = "2 samples, or 2 rank of Xi"
 
     source: Source = field(default_factory=Replicas)
     samples: int = 1

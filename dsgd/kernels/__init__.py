@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dsgd.kernels.captured import Captured, cuda_graph
 from dsgd.kernels.in_turn import InTurn
-from dsgd.kernels.kernel import Kernels, Network
+from dsgd.kernels.kernel import Criterion, Kernels, Network
 from dsgd.kernels.stacked import Stacked, chain_of
 from dsgd.kernels.vmapped import Vmapped
 from dsgd.trees import Layout
@@ -49,4 +49,4 @@ def way_of(module: nn.Module, criterion: str) -> str:
     return "in_turn" if on_cpu and convolves else "vmapped"
 
 
-__all__ = ["KERNELS", "Kernels", "Network", "network", "way_of"]
+__all__ = ["KERNELS", "Criterion", "Kernels", "Network", "network", "way_of"]

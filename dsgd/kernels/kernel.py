@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,17 +13,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+Criterion = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
 @dataclass(frozen=True)
 class Network:
     """A module as a function of one row of d numbers, and the loss of its outputs.
 
-    `criterion` is "cross_entropy", or "output" where the module's output is itself the loss. `way` names the kernels
-    that compute it for many rows.
+    `criterion` is "cross_entropy", "output" where the module's output is itself the loss, or a function of outputs
+    (..., B, classes) and labels (..., B) to losses (..., B). `way` names the kernels that compute it for many rows.
     """
 
     module: nn.Module
     layout: Layout
-    criterion: str = "cross_entropy"
+    criterion: str | Criterion = "cross_entropy"
     way: str = "vmapped"
 
     @cached_property
@@ -30,6 +34,18 @@ class Network:
         from dsgd.kernels import KERNELS
 
         return KERNELS[self.way](self)
+
+    def under(self, criterion: Criterion) -> Network:
+        """The same network with another loss of its outputs for classes, made once for each criterion."""
+        if self.criterion == "output":
+            raise ValueError("the model's output is itself the loss; a loss of outputs for classes needs another model")
+        if criterion not in self._others:
+            self._others[criterion] = replace(self, criterion=criterion)
+        return self._others[criterion]
+
+    @cached_property
+    def _others(self) -> dict[Criterion, Network]:
+        return {}
 
     def logits(self, row: Tensor, x: Tensor) -> Tensor:
         """Outputs (B, classes) at parameters `row` (d,) for inputs `x` (B, ...)."""
@@ -46,6 +62,8 @@ class Network:
         """Per-example losses (..., B) of outputs (..., B, classes), or (..., B) where these are the losses."""
         from torch.nn.functional import cross_entropy
 
+        if callable(self.criterion):
+            return self.criterion(outputs, y)
         if self.criterion == "output":
             return outputs
         return cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)

@@ -32,7 +32,8 @@ class Split:
 class Snapshot:
     """The whole ensemble, n rows, and its twins, one row each, after `step` steps.
 
-    `shards` holds each replica's own training examples by index; None where all draw from the whole train set.
+    `shards` holds each replica's own training examples by index; None where all draw from the whole train set. `gauges`
+    are numbers that the gradient method notes of every replica's last step, shape (n, 1).
     """
 
     step: int
@@ -44,6 +45,7 @@ class Snapshot:
     seed: int = 0
     twins: Mapping[str, Params] = field(default_factory=dict)
     shards: tuple[Tensor, ...] | None = None
+    gauges: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Metric(Protocol):

@@ -1,0 +1,123 @@
+"""Adaptation to a stream without labels, in which inputs drift and classes emerge: project specification.
+
+After the abstract of Yu, Lu & Zhang 2025, arXiv 2506.05736 (CSFA), whose text was not at hand. Its parts are prototypes
+calibrated without training (the rule of TEEN, Wang et al. 2023, arXiv 2312.05229), and `dsgd.gradients.rsgs` on the
+normalisation layers with the recovery of SAR (Niu et al. 2023, arXiv 2302.12400).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from dsgd.gradients.gradient import Gradient
+from dsgd.gradients.rsgs import Rsgs
+from dsgd.perturbations import Noise
+from dsgd.state import When
+from dsgd.wrapping import OfExamples, Within
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+class Prototypes(nn.Module):
+    """Outputs T cos(f(x), c_k) of a feature extractor f for the prototypes c (classes, features) of the classes."""
+
+    prototypes: Tensor
+
+    def __init__(self, features: nn.Module, prototypes: Tensor, temperature: float = 16.0) -> None:
+        super().__init__()
+        self.features, self.temperature = features, temperature
+        self.register_buffer("prototypes", normalize(prototypes, dim=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.temperature * normalize(self.features(x), dim=1) @ self.prototypes.T
+
+    @torch.no_grad()
+    def learn(self, x: Tensor, y: Tensor, alpha: float, tau: float = 16.0) -> None:
+        """Adds the classes of a few labelled examples x (N, ...), y (N,): calibrated means, the next numbers each."""
+        known, found = len(self.prototypes), normalize(self.features(x), dim=1)
+        labels = y.unique()
+        if labels.tolist() != list(range(known, known + len(labels))):
+            raise ValueError(f"the new classes are {labels.tolist()}; number them on from {known}, the classes known")
+        means = normalize(torch.stack([found[y == label].mean(dim=0) for label in labels]), dim=1)
+        self.prototypes = torch.cat([self.prototypes, calibrated(means, self.prototypes, alpha, tau)])
+
+
+def calibrated(new: Tensor, base: Tensor, alpha: float, tau: float = 16.0) -> Tensor:
+    """(1 - alpha) c + alpha d for each new prototype c, d the mean of the base prototypes weighed by softmax(tau cos).
+
+    All are rows of length 1, also what is returned.
+    """
+    shared = normalize((tau * new @ base.T).softmax(dim=1) @ base, dim=1)
+    return normalize((1 - alpha) * new + alpha * shared, dim=1)
+
+
+@dataclass
+class Csfa:
+    """A classifier on a stream: `learn` takes the shots of new classes, `adapt` a batch without labels.
+
+    Of the batch it returns the classes predicted, before it moves the parameters of normalisation layers by SGD with
+    `lr` and `momentum` along `gradient`; a batch without a sure example moves nothing. When the moving average of the
+    entropies falls below `reset`, a sign of collapse, the parameters, the momentum and the average are as they were at
+    the start. Batch normalisation uses the batch's own statistics, unless the module is in eval mode.
+    """
+
+    classifier: Prototypes
+    gradient: Gradient = field(default_factory=Rsgs)
+    lr: float = 0.002
+    momentum: float = 0.9
+    calibration: float = 0.1
+    reset: float = 0.2
+    resets: int = 0
+
+    def __post_init__(self) -> None:
+        self._adapted = {
+            f"{at}.{name}": p
+            for at, layer in self.classifier.named_modules()
+            if isinstance(layer, NORMALISATION)
+            for name, p in layer.named_parameters(recurse=False)
+        }
+        if not self._adapted:
+            raise ValueError("the features have no normalisation layer with parameters; nothing could be adapted")
+        self._within = Within(self.classifier, self._adapted, None)
+        self._start = self._within.read()
+        self._steps = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._optimizer = torch.optim.SGD(self._adapted.values(), lr=self.lr, momentum=self.momentum)
+        self._memory = self.gradient.init(self._start)
+        self._average: float | None = None
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """Adds the classes of a few labelled examples."""
+        self.classifier.learn(x, y, self.calibration)
+
+    def adapt(self, x: Tensor) -> Tensor:
+        """The classes (B,) predicted for inputs x (B, ...), by which it then adapts."""
+        p, nobody = self._within.read(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        objective = OfExamples(self._within, x, nobody)
+        with self._within.visit(p):
+            predicted = objective.logits(p)[0].argmax(dim=1)
+            noise, at = Noise(self._steps, ((0, 0),)), When(self._steps, self.lr)
+            found = self.gradient.estimate(objective, p, {}, noise, self._memory, at)
+        self._steps, self._memory = self._steps + 1, found.memory
+        if bool(found.memory["kept"].any()):
+            self._within.set_gradients(found.grads)
+            self._optimizer.step()
+            self._watch(float(found.memory["entropy"]))
+        return predicted
+
+    def _watch(self, entropy: float) -> None:
+        self._average = entropy if self._average is None else 0.9 * self._average + 0.1 * entropy
+        if self._average < self.reset:
+            self._within.write(self._start)
+            self._begin()
+            self.resets += 1

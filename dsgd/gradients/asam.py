@@ -1,0 +1,75 @@
+"""Adaptive SAM: Kwon et al. 2021, arXiv 2102.11600, in the two ways in which it is used.
+
+A radius of the one means nothing in the other: the authors' code took 0.5, the other convention needs about 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from dsgd import trees
+from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.objectives import Objective
+from dsgd.perturbations import Noise
+from dsgd.state import Memory, When
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Convention = Literal["weights", "all"]
+
+
+@dataclass(frozen=True)
+class Asam:
+    """g = grad L_B(w + e), e = rho T^2 h / |T h|, h = grad L_B(w), T diagonal and of the size of the parameters.
+
+    `convention` weights, of the authors' code: T = |w| + xi for leaves whose name has "weight" in it, 1 for others.
+    all, of widely used copies: T = |w| for every leaf, without xi.
+    """
+
+    row_wise: ClassVar[bool] = True
+    cost: ClassVar[str] = "2"
+
+    rho: float = 0.5
+    convention: Convention = "weights"
+    xi: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_radius(self.rho)
+        if self.convention not in get_args(Convention):
+            raise ValueError(f"convention is {self.convention}; allowed are {', '.join(get_args(Convention))}")
+        if not self.xi >= 0:
+            raise ValueError(f"xi is {self.xi}; it must be at least 0")
+
+    def init(self, p: Params) -> Memory:
+        return {}
+
+    def estimate(
+        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
+    ) -> Estimate:
+        loss, g = objective.loss_and_grad(p)
+        scaled = None if self.convention == "all" else trees.leaves_with(p, "weight")
+        worst = adaptively_moved(p, g, self.rho, scaled, self.xi)
+        return Estimate(loss, objective.loss_and_grad(worst)[1], buffers, memory)
+
+
+def adaptively_moved(
+    p: Params, g: Params, radius: float | Tensor, scaled: Tensor | None = None, xi: float = 0.0
+) -> Params:
+    """p + radius T^2 g / |T g|, radius a number or (rows, 1); T = |p| + xi where `scaled` (d,), else 1; None: |p|."""
+    import torch
+
+    ones = None if scaled is None else (~scaled).nonzero()[:, 0]
+
+    def moved(out: Tensor, w: Tensor, h: Tensor, radius: Tensor) -> None:
+        size = w.abs()
+        if ones is not None:
+            size.add_(xi).index_fill_(1, ones, 1.0)
+        torch.mul(size, h, out=out)
+        length = out.norm(dim=1, keepdim=True) + TINY
+        torch.addcmul(w, out.mul_(size), radius / length, out=out)
+
+    radii = radius if not isinstance(radius, int | float) else p.matrix.new_full((p.rows, 1), radius)
+    return trees.by_blocks(moved, p, g.matrix, radii)

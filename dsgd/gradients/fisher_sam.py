@@ -1,0 +1,53 @@
+"""Fisher SAM: Kim et al. 2022, arXiv 2206.04920, with the diagonal of squared mini-batch gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from dsgd import trees
+from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.objectives import Objective
+from dsgd.perturbations import Noise
+from dsgd.state import Memory, When
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FisherSam:
+    """g = grad L_B(w + e), e = gamma F h / sqrt(h^T F h), h = grad L_B(w), F = 1 / (1 + eta h^2) for each parameter."""
+
+    row_wise: ClassVar[bool] = True
+    cost: ClassVar[str] = "2"
+
+    gamma: float = 0.1
+    eta: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_radius(self.gamma, "gamma")
+        check_radius(self.eta, "eta")
+
+    def init(self, p: Params) -> Memory:
+        return {}
+
+    def estimate(
+        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
+    ) -> Estimate:
+        loss, g = objective.loss_and_grad(p)
+        worst = fisher_moved(p, g, g, self.gamma, self.eta)
+        return Estimate(loss, objective.loss_and_grad(worst)[1], buffers, memory)
+
+
+def fisher_moved(p: Params, g: Params, of: Params, gamma: float, eta: float) -> Params:
+    """p + gamma F g / sqrt(g^T F g), F = 1 / (1 + eta of^2)."""
+    import torch
+
+    def moved(out: Tensor, w: Tensor, h: Tensor, of: Tensor) -> None:
+        torch.div(h, of.square().mul_(eta).add_(1), out=out)
+        length = trees.dot(p.like(out), p.like(h)).unsqueeze(1).sqrt() + TINY
+        torch.addcmul(w, out, gamma / length, out=out)
+
+    return trees.by_blocks(moved, p, g.matrix, of.matrix)

@@ -1,0 +1,85 @@
+"""LookSAM, a SAM step now and then: Liu et al. 2022, arXiv 2203.02714.
+
+The paper was not at hand; `tensor` is the projection of its public copies, `global` the one of the text's formulas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from dsgd import trees
+from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.objectives import Objective
+from dsgd.perturbations import Noise
+from dsgd.state import Memory, When
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Projection = Literal["global", "tensor"]
+ROUNDINGS = 100  # in units of the precision: shorter than that, what is orthogonal is rounding
+
+
+@dataclass(frozen=True)
+class LookSam:
+    """Every k-th step, from the first, SAM's g, whose part orthogonal to grad L_B(w) is remembered as v.
+
+    At the others g = h + alpha (|h| / |v|) v, h = grad L_B(w). `projection` global: one angle for all parameters;
+    tensor: one for each leaf.
+    """
+
+    row_wise: ClassVar[bool] = True
+    cost: ClassVar[str] = "1 + 1/k"
+
+    rho: float = 0.1
+    k: int = 10
+    alpha: float = 0.7
+    projection: Projection = "global"
+
+    def __post_init__(self) -> None:
+        check_radius(self.rho)
+        if self.k < 1:
+            raise ValueError(f"k is {self.k}; it must be at least 1 step")
+        if not self.alpha >= 0:
+            raise ValueError(f"alpha is {self.alpha}; it must be at least 0")
+        if self.projection not in get_args(Projection):
+            raise ValueError(f"projection is {self.projection}; allowed are {', '.join(get_args(Projection))}")
+
+    def init(self, p: Params) -> Memory:
+        return {"across": p.matrix.new_zeros(p.matrix.shape)}
+
+    def estimate(
+        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
+    ) -> Estimate:
+        loss, g = objective.loss_and_grad(p)
+        if at.step % self.k:
+            across = p.like(memory["across"])
+            factor = self.alpha * self._norm(g) / (self._norm(across) + TINY)
+            return Estimate(loss, _plus(g, across, factor), buffers, memory)
+        worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
+        perturbed = objective.loss_and_grad(worst)[1]
+        return Estimate(loss, perturbed, buffers, {"across": self._across(perturbed, g).matrix})
+
+    def _across(self, perturbed: Params, g: Params) -> Params:
+        """What of the perturbed gradient is orthogonal to g; 0 where that is no more than rounding."""
+        import torch
+
+        along = self._dot(perturbed, g) / (self._norm(g).square() + TINY**2)
+        across = _plus(perturbed, g, -along)
+        rounding = ROUNDINGS * torch.finfo(g.matrix.dtype).eps
+        kept = self._norm(across) > rounding * self._norm(perturbed)
+        return across.like(across.matrix.where(kept, 0.0))
+
+    def _norm(self, p: Params) -> Tensor:
+        """(rows, 1), or (rows, d) where each leaf has its own."""
+        return trees.leaf_norms(p) if self.projection == "tensor" else trees.norm(p).unsqueeze(1)
+
+    def _dot(self, p: Params, q: Params) -> Tensor:
+        return trees.leaf_dots(p, q) if self.projection == "tensor" else trees.dot(p, q).unsqueeze(1)
+
+
+def _plus(p: Params, q: Params, factor: Tensor) -> Params:
+    """p + factor q, the factor (rows, 1) or (rows, d)."""
+    return p.like(p.matrix.addcmul(q.matrix, factor))

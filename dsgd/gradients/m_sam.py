@@ -1,0 +1,49 @@
+"""SAM on parts of the mini-batch: m-sharpness, Foret et al. 2021, arXiv 2010.01412, section 4.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dsgd import trees
+from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.objectives import Objective
+from dsgd.perturbations import Noise
+from dsgd.state import Memory, When
+from dsgd.trees import Params
+
+
+@dataclass(frozen=True)
+class MSam:
+    """g = mean over the parts s of `m` examples of grad L_s(w + e_s), e_s = rho grad L_s(w) / |grad L_s(w)|.
+
+    The last part has what is left, and weighs as much less; with m = 1 every example has its own e.
+    """
+
+    row_wise: ClassVar[bool] = True
+    cost: ClassVar[str] = "2"
+
+    rho: float = 0.05
+    m: int = 16
+
+    def __post_init__(self) -> None:
+        check_radius(self.rho)
+        if self.m < 1:
+            raise ValueError(f"m is {self.m}; it must be at least 1 example")
+
+    def init(self, p: Params) -> Memory:
+        return {}
+
+    def estimate(
+        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
+    ) -> Estimate:
+        loss, total = p.matrix.new_zeros(p.rows), p.matrix.new_zeros(p.matrix.shape)
+        examples = objective.y.shape[-1]
+        for start in range(0, examples, self.m):
+            part = objective.part(start, min(start + self.m, examples))
+            share = part.y.shape[-1] / examples
+            clean, g = part.loss_and_grad(p)
+            worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
+            loss.add_(clean, alpha=share)
+            total.add_(part.loss_and_grad(worst)[1].matrix, alpha=share)
+        return Estimate(loss, p.like(total), buffers, memory)

@@ -1,0 +1,103 @@
+"""Trust-region aware minimization: Sherborne et al. 2024, arXiv 2310.03646, equations 4 to 9 and algorithms 1 and 2.
+
+The paper is the specification; its public code never multiplies the perturbation by the gradient, and divides the
+divergence by classes and examples once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from dsgd.gradients.asam import adaptively_moved
+from dsgd.gradients.fisher_sam import fisher_moved
+from dsgd.gradients.gradient import Estimate, check_radius
+from dsgd.objectives import Objective
+from dsgd.perturbations import Noise
+from dsgd.state import Memory, When
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Target = Literal["previous", "initial", "input", "fisher"]
+
+
+@dataclass(frozen=True)
+class Tram:
+    """g = grad L_B(w + e), e = d w^2 h / |w h|, h = grad L_B(w), d a divergence of the model's predictions: no rho.
+
+    d = `d_scale` times the mean over the mini-batch of KL(target || current), the target's predictions being those of
+    the replica one step before (previous, before it mixed), of its start (initial), or at inputs with added noise of
+    deviation `sigma` (input). fisher: e is Fisher SAM's, with `gamma` and `eta`, the squared gradient taken at such
+    inputs; with `single_pass` h too. A measured run reports d and |e| where its metrics include `perturbation`.
+    """
+
+    row_wise: ClassVar[bool] = True
+    cost: ClassVar[str] = "2 and 2 forward passes; fisher 3, or 2"
+    classifies: ClassVar[bool] = True
+
+    target: Target = "previous"
+    sigma: float = 0.1
+    d_scale: float = 1.0
+    gamma: float = 0.1
+    eta: float = 0.1
+    single_pass: bool = False
+
+    def __post_init__(self) -> None:
+        if self.target not in get_args(Target):
+            raise ValueError(f"target is {self.target}; allowed are {', '.join(get_args(Target))}")
+        for name in ("sigma", "d_scale", "gamma", "eta"):
+            check_radius(getattr(self, name), name)
+
+    def init(self, p: Params) -> Memory:
+        gauges = {name: p.matrix.new_zeros(p.rows, 1) for name in ("d", "length")}
+        return gauges | ({"target": p.matrix.clone()} if self.target in ("previous", "initial") else {})
+
+    def estimate(
+        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
+    ) -> Estimate:
+        if self.target == "fisher":
+            return self._by_fisher(objective, p, buffers, noise, memory)
+        loss, g = objective.loss_and_grad(p)
+        d = self.distance(objective, p, noise, memory)
+        point = adaptively_moved(p, g, d)
+        grads = objective.loss_and_grad(point)[1]
+        remembered = {"target": p.matrix} if self.target == "previous" else {}
+        return Estimate(loss, grads, buffers, {**memory, **remembered, "d": d, "length": _length(point, p)})
+
+    def distance(self, objective: Objective, p: Params, noise: Noise, memory: Memory) -> Tensor:
+        """d of every row, shape (rows, 1)."""
+        current = objective.logits(p)
+        if self.target == "input":
+            target = noisy(objective, noise, self.sigma).logits(p)
+        else:
+            target = objective.logits(p.like(memory["target"]))
+        return self.d_scale * divergence(target, current).unsqueeze(1)
+
+    def _by_fisher(self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory) -> Estimate:
+        loss, of = noisy(objective, noise, self.sigma).loss_and_grad(p)
+        g = of
+        if not self.single_pass:
+            loss, g = objective.loss_and_grad(p)
+        point = fisher_moved(p, g, of, self.gamma, self.eta)
+        grads = objective.loss_and_grad(point)[1]
+        return Estimate(loss, grads, buffers, {**memory, "length": _length(point, p)})
+
+
+def noisy(objective: Objective, noise: Noise, sigma: float) -> Objective:
+    """The objective at inputs with independent noise N(0, sigma^2) for every row."""
+    x, rows = objective.x, len(noise.rows)
+    shape = x.shape if objective.y.dim() == 1 else x.shape[1:]  # of one row's inputs
+    drawn = noise.normal(x.new_empty(rows, shape.numel()), "inputs").view(rows, *shape)
+    return objective.at_inputs(x + sigma * drawn)
+
+
+def divergence(target: Tensor, current: Tensor) -> Tensor:
+    """The mean over the mini-batch of KL(target || current), (rows,), of outputs (rows, B, classes)."""
+    of, to = target.log_softmax(dim=-1), current.log_softmax(dim=-1)
+    return (of.exp() * (of - to)).sum(dim=-1).mean(dim=-1).clamp(min=0)
+
+
+def _length(point: Params, p: Params) -> Tensor:
+    return (point.matrix - p.matrix).norm(dim=1, keepdim=True)

@@ -23,7 +23,7 @@ class Objective(Protocol):
     `loss_and_grad(p, weights)` the weighted sum of the B losses, weights (rows, B), by default their mean.
     `class_counts(of)` how many training examples each class has, (1, classes) "global"ly or (rows, classes) in each
     replica's "local" share. Others like it: `part` of its examples, `at_inputs` x (rows, B, ...), `under` another loss
-    of the outputs.
+    of the outputs. `statistics(p)` are the mini-batch's own for batch normalisation, (rows, numbers).
     """
 
     @property
@@ -39,6 +39,7 @@ class Objective(Protocol):
     def at_inputs(self, x: Tensor) -> Objective: ...
     def under(self, criterion: Criterion) -> Objective: ...
     def class_counts(self, of: str) -> Tensor: ...
+    def statistics(self, p: Params) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ class Batch:
             raise ValueError("the objective does not know how many training examples each class has")
         return self.counts(of)
 
+    def statistics(self, p: Params) -> Tensor:
+        """The mini-batch's mean and variance before each layer of batch normalisation."""
+        return self.network.statistics(p, self.x, self.shared)
+
 
 def _in_all(counts: Callable[[str], Tensor], of: str) -> Tensor:
     return counts("global")
@@ -142,3 +147,6 @@ class Tilted:
 
     def class_counts(self, of: str) -> Tensor:
         return self.inner.class_counts(of)
+
+    def statistics(self, p: Params) -> Tensor:
+        return self.inner.statistics(p)

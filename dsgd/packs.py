@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import topologies
 from dsgd.algorithms import ALGORITHMS, Step
 from dsgd.communicators import Local
+from dsgd.kernels.batch_norm import batch_norms
 from dsgd.loop import Observer, Result, look
 from dsgd.metrics import Values
 from dsgd.mixing import Mix, neighbours, operator_of_blocks
@@ -55,6 +56,8 @@ def _most(kind: Run) -> int:
         return 1
     data = kind.task.data.load()
     module = kind.model.build(data.train.shape, data.classes)
+    if batch_norms(module):
+        return 1
     d = sum(leaf.numel() for leaf in module.parameters())
     return max(1, min(MOST_ROWS // kind.n, MOST_NUMBERS // (kind.n * d)))
 

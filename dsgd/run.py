@@ -25,6 +25,7 @@ from topologies.arguments import about
 TWINS: dict[str, type[Gradient]] = {"average_direction_sam": WeightDiversity, "centralized": Plain}
 DTYPES = ("float32", "float64")
 NOT_FINITE = ("stop", "quarantine")
+RUNNING_STATISTICS = ("mix", "local", "recalibrate")
 FULL = "full"
 
 PARTS: dict[type, str] = {
@@ -64,16 +65,18 @@ class Run:
     measure_every: int = 50
     snapshot_every: int = 0
     metrics: tuple[Metric, ...] = (Consensus(), Accuracy())
+    running_statistics: str = "mix"
 
     def __post_init__(self) -> None:
         _refuse_names(self)
         _one_of("algorithm", self.algorithm, ALGORITHMS)
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("not_finite", self.not_finite, NOT_FINITE)
+        _one_of("running_statistics", self.running_statistics, RUNNING_STATISTICS)
         for name, least in (("local_steps", 1), ("steps", 1), ("seed", 0), ("measure_every", 1), ("snapshot_every", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        least = getattr(self.gradient, "least_batch_size", 1)
+        least = max(getattr(part, "least_batch_size", 1) for part in (self.gradient, self.model))
         if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < least):
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least {least}, or {FULL}")
         if not self.gradient_noise >= 0:

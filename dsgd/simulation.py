@@ -13,13 +13,14 @@ from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
 from dsgd.communicators import Communicator, Quarantine, finite_rows
 from dsgd.data import DataSet, Sampler, sampler
 from dsgd.gradients import Estimate, Gradient
+from dsgd.kernels.batch_norm import MOMENTUM, running
 from dsgd.matrices import new_matrix
 from dsgd.metrics import Snapshot, Split
 from dsgd.objectives import Network, Objective, Tilted, network
 from dsgd.perturbations import Cloud, Noise, cloud
 from dsgd.randomness import Row, normal_rows, stream_key
 from dsgd.run import FULL, Run, twin_name
-from dsgd.state import State, When, mapped
+from dsgd.state import Memory, State, When, mapped
 from dsgd.tasks import Feed
 from dsgd.trees import Layout, Params, Scaled
 from topologies import KnobError
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 _STARTING = Lock()  # modules draw their weights from torch's one generator
 MOST_MATRICES = 1024  # kept of a schedule that cycles
+
+
+STATISTICS = "statistics"  # of batch normalisation, among a state's buffers
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,14 @@ class Simulation:
         return World(0, ensemble, twins)
 
     def _state(self, matrix: Tensor, gradient: Gradient) -> State:
+        import torch
+
         p = Params(matrix, self.network.layout)
-        return State(p, memory={"gradient": gradient.init(p), "optimizer": self.run.optimizer.init(p)})
+        memory = {"gradient": gradient.init(p), "optimizer": self.run.optimizer.init(p)}
+        if not self.network.statistics_layout.d:
+            return State(p, memory=memory)
+        start = torch.cat([statistic.reshape(-1) for statistic in running(self.network.module).values()])
+        return State(p, {STATISTICS: start.expand(p.rows, -1).clone()}, memory)
 
     def advance(self, world: World) -> World:
         """One step of the ensemble, and of each twin on the same batches and noise.
@@ -152,9 +162,17 @@ class Simulation:
             return self.communicator.mix(p, w, plus)
 
         ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self.updating(at), mix, self._average))
+        if ensemble.buffers and run.running_statistics == "mix":
+            ensemble = replace(ensemble, buffers=self._mixed_statistics(ensemble.buffers, w))
         twins = self._advance_twins(world.twins, objective, seen[0], at)
         sent = world.bytes_sent + self.bytes_of(w)
         return replace(world, step=step + 1, ensemble=ensemble, twins=twins, bytes_sent=sent)
+
+    def _mixed_statistics(self, buffers: Memory, w: topologies.MixingMatrix) -> Memory:
+        """The running statistics, mixed as the parameters are."""
+        p = Params(buffers[STATISTICS], self.network.statistics_layout)
+        mixed = self._average(p) if self.run.algorithm == "centralized" else self.communicator.mix(p, w)
+        return {STATISTICS: mixed.matrix}
 
     def mixing_matrix(self, step: int) -> topologies.MixingMatrix:
         """W_t; those through which a schedule cycles are made once, and stay though their files change."""
@@ -256,6 +274,7 @@ class Simulation:
         shards, params = self.feed.sampler.shards, self.communicator.collect(world.ensemble.params)
         noted = {name: t for name, t in world.ensemble.memory["gradient"].items() if t.shape[1:] == (1,)}
         gauges = {name: self.communicator.collect(_as_rows(t)) for name, t in noted.items()}
+        statistics = {name: self.communicator.collect(_as_rows(t)) for name, t in world.ensemble.buffers.items()}
         if params is None:
             return None
         if shards is not None and self.run.not_finite == "quarantine":
@@ -271,11 +290,20 @@ class Simulation:
             {name: state.params for name, state in world.twins.items()},
             None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
             {name: gauge["rows"] for name, gauge in gauges.items() if gauge is not None},
+            self._statistics_judged(statistics.get(STATISTICS), params),
+            {name: state.buffers[STATISTICS] for name, state in world.twins.items() if state.buffers},
+            self.run.running_statistics == "recalibrate",
         )
 
     def _judged(self, p: Params) -> Params:
         """The replicas of all n that count: those not in quarantine."""
         return finite_rows(p) if self.run.not_finite == "quarantine" else p
+
+    def _statistics_judged(self, found: Params | None, p: Params) -> Tensor | None:
+        """Those of the replicas that count."""
+        if found is None:
+            return None
+        return found["rows"][p.matrix.isfinite().all(dim=1)] if self.run.not_finite == "quarantine" else found["rows"]
 
     def updating(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
         """The optimizer's move at this time."""
@@ -325,8 +353,14 @@ def not_finite(replicas: Sequence[int], finite: Sequence[bool], steps: int, n: i
 
 
 def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, state: State) -> tuple[State, Estimate]:
-    """What the method finds, and the state with its memories moved on."""
-    found = method.estimate(objective, state.params, state.buffers, noise, state.memory["gradient"], at)
+    """What the method finds, and the state with its memories moved on.
+
+    Running statistics move once a step, by those of the mini-batch at the parameters, wherever the method looks.
+    """
+    buffers = {
+        name: old.lerp(objective.statistics(state.params), MOMENTUM).detach() for name, old in state.buffers.items()
+    }
+    found = method.estimate(objective, state.params, buffers, noise, state.memory["gradient"], at)
     return replace(state, buffers=found.buffers).remember("gradient", found.memory), found
 
 

@@ -246,6 +246,9 @@ class OfExamples:
     def under(self, criterion: Criterion) -> OfExamples:
         return replace(self, criterion=criterion)
 
+    def statistics(self, p: Params) -> Tensor:
+        raise ValueError("the module keeps its running statistics itself")
+
     def class_counts(self, of: str) -> Tensor:
         if self.within.class_counts is None:
             raise ValueError("this method counts classes; give wrap the class_counts of the training examples")

@@ -30,7 +30,7 @@ from dsgd.gradients import GRADIENTS, Gradient
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.loop import Result, Stopped
-from dsgd.metrics import Consensus, Snapshot, Values
+from dsgd.metrics import Accuracy, Consensus, Snapshot, Values
 from dsgd.models import Mlp
 from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.run import Run
@@ -169,6 +169,7 @@ MORE: dict[str, dict[str, Any]] = {
     "twins": {"twins": (WeightDiversity(), Plain()), "gradient_noise": 0.1},
     "adamw": {"optimizer": AdamW()},
     "lamb": {"optimizer": Lamb()},
+    "batch normalisation": {"model": Mlp((8,), norm="batch"), "twins": (Plain(),), "metrics": (Accuracy(),)},
     "local steps": {"local_steps": 3},
     "quarantine": {"not_finite": "quarantine"},
     "full batches": {"batch_size": "full"},

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import Estimate, check_radius
+from dsgd.gradients.moves import adaptively_moved
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 Convention = Literal["weights", "all"]
 
@@ -53,23 +54,3 @@ class Asam:
         scaled = None if self.convention == "all" else trees.leaves_with(p, "weight")
         worst = adaptively_moved(p, g, self.rho, scaled, self.xi)
         return Estimate(loss, objective.loss_and_grad(worst)[1], buffers, memory)
-
-
-def adaptively_moved(
-    p: Params, g: Params, radius: float | Tensor, scaled: Tensor | None = None, xi: float = 0.0
-) -> Params:
-    """p + radius T^2 g / |T g|, radius a number or (rows, 1); T = |p| + xi where `scaled` (d,), else 1; None: |p|."""
-    import torch
-
-    ones = None if scaled is None else (~scaled).nonzero()[:, 0]
-
-    def moved(out: Tensor, w: Tensor, h: Tensor, radius: Tensor) -> None:
-        size = w.abs()
-        if ones is not None:
-            size.add_(xi).index_fill_(1, ones, 1.0)
-        torch.mul(size, h, out=out)
-        length = out.norm(dim=1, keepdim=True) + TINY
-        torch.addcmul(w, out.mul_(size), radius / length, out=out)
-
-    radii = radius if not isinstance(radius, int | float) else p.matrix.new_full((p.rows, 1), radius)
-    return trees.by_blocks(moved, p, g.matrix, radii)

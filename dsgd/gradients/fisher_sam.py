@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import Estimate, check_radius
+from dsgd.gradients.moves import fisher_moved
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,3 @@ class FisherSam:
         loss, g = objective.loss_and_grad(p)
         worst = fisher_moved(p, g, g, self.gamma, self.eta)
         return Estimate(loss, objective.loss_and_grad(worst)[1], buffers, memory)
-
-
-def fisher_moved(p: Params, g: Params, of: Params, gamma: float, eta: float) -> Params:
-    """p + gamma F g / sqrt(g^T F g), F = 1 / (1 + eta of^2)."""
-    import torch
-
-    def moved(out: Tensor, w: Tensor, h: Tensor, of: Tensor) -> None:
-        torch.div(h, of.square().mul_(eta).add_(1), out=out)
-        length = trees.dot(p.like(out), p.like(h)).unsqueeze(1).sqrt() + TINY
-        torch.addcmul(w, out, gamma / length, out=out)
-
-    return trees.by_blocks(moved, p, g.matrix, of.matrix)

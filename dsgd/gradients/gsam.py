@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from dsgd import trees
 from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.moves import without_across
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -51,9 +52,3 @@ class Gsam:
         worst = trees.moved(p, g, self.radius(at) / (trees.norm(g) + TINY))
         perturbed = objective.loss_and_grad(worst)[1]
         return Estimate(loss, without_across(g, perturbed, self.alpha) if self.alpha else perturbed, buffers, memory)
-
-
-def without_across(g: Params, perturbed: Params, alpha: float) -> Params:
-    """perturbed - alpha g_perp, g_perp = g - <g, perturbed> perturbed / |perturbed|^2."""
-    along = trees.dot(g, perturbed) / (trees.dot(perturbed, perturbed) + TINY**2)
-    return trees.combined(perturbed, 1 + alpha * along, g, -alpha)

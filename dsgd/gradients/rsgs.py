@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from dsgd import trees
 from dsgd.gradients.gradient import TINY, Estimate, check_radius
-from dsgd.gradients.gsam import without_across
+from dsgd.gradients.moves import without_across
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from dsgd.gradients.asam import adaptively_moved
-from dsgd.gradients.fisher_sam import fisher_moved
 from dsgd.gradients.gradient import Estimate, check_radius
+from dsgd.gradients.moves import adaptively_moved, fisher_moved
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When

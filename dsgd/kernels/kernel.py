@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from dsgd.kernels.batch_norm import noted, running
 from dsgd.trees import Layout, Params
 
 if TYPE_CHECKING:
@@ -46,6 +48,33 @@ class Network:
     @cached_property
     def _others(self) -> dict[Criterion, Network]:
         return {}
+
+    @cached_property
+    def statistics_layout(self) -> Layout:
+        """Names and shapes of the running statistics; of no numbers where the network has none."""
+        shapes = {name: tuple(buffer.shape) for name, buffer in running(self.module).items()}
+        return Layout(tuple(shapes), tuple(shapes.values()))
+
+    def statistics(self, p: Params, x: Tensor, shared: bool) -> Tensor:
+        """The mini-batch's own statistics at each row of p, (rows, numbers), without any gradient."""
+        import torch
+
+        rows = []
+        with torch.no_grad():
+            for i in range(p.rows):
+                with noted(self.module) as found:
+                    self.logits(p.matrix[i], x if shared else x[i])
+                rows.append(torch.cat(found))
+        return torch.stack(rows)
+
+    @cached_property
+    def judging(self) -> Network:
+        """The network as it is judged: a row holds the running statistics behind the parameters."""
+        if not self.statistics_layout.d:
+            return self
+        both = self.layout, self.statistics_layout
+        layout = Layout(sum((each.names for each in both), ()), sum((each.shapes for each in both), ()))
+        return replace(self, module=deepcopy(self.module).eval(), layout=layout)
 
     def logits(self, row: Tensor, x: Tensor) -> Tensor:
         """Outputs (B, classes) at parameters `row` (d,) for inputs `x` (B, ...)."""

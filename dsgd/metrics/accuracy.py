@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dsgd import trees
 from dsgd.metrics.metric import Snapshot, Split, Values, check_every
 from dsgd.objectives import Batch, Network
 from dsgd.trees import Params
@@ -33,13 +32,13 @@ class Accuracy:
 
     def __call__(self, snapshot: Snapshot) -> Values:
         values: Values = {}
-        mean = trees.mean(snapshot.params)
+        judged = snapshot.judged()
         splits = {"train": snapshot.train.head(self.train_examples), "test": snapshot.test}
         for name, split in splits.items():
-            values |= _of_one(f"{name}_{{}}_mean_model", snapshot.network, mean, split)
-            values |= _of_replicas(name, snapshot.network, snapshot.params, split)
-            for twin, params in snapshot.twins.items():
-                values |= _of_one(f"{twin}_{name}_{{}}", snapshot.network, params, split)
+            values |= _of_one(f"{name}_{{}}_mean_model", judged.network, judged.mean, split)
+            values |= _of_replicas(name, judged.network, judged.replicas, split)
+            for twin, params in judged.twins.items():
+                values |= _of_one(f"{twin}_{name}_{{}}", judged.network, params, split)
         return values
 
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from dsgd import trees
 from dsgd.objectives import Network
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+RECALIBRATION = 10_000  # training examples at most, in one pass
 
 Value = float | list[float | None] | str | None
 Values = dict[str, Value]
@@ -33,7 +36,8 @@ class Snapshot:
     """The whole ensemble, n rows, and its twins, one row each, after `step` steps.
 
     `shards` holds each replica's own training examples by index; None where all draw from the whole train set. `gauges`
-    are numbers that the gradient method notes of every replica's last step, shape (n, 1).
+    are numbers that the gradient method notes of every replica's last step, shape (n, 1). `statistics` (n, numbers) and
+    `twin_statistics` (1, numbers) are the running ones of batch normalisation, where there are any.
     """
 
     step: int
@@ -46,6 +50,40 @@ class Snapshot:
     twins: Mapping[str, Params] = field(default_factory=dict)
     shards: tuple[Tensor, ...] | None = None
     gauges: Mapping[str, Tensor] = field(default_factory=dict)
+    statistics: Tensor | None = None
+    twin_statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    recalibrate: bool = False
+
+    def judged(self) -> Judged:
+        """What the replicas, their mean and the twins are judged by.
+
+        The mean model has the mean of the replicas' statistics, or with `recalibrate` those of the train split.
+        """
+        params, network = self.params, self.network
+        mean = trees.mean(params)
+        if self.statistics is None:
+            return Judged(network, params, mean, self.twins)
+
+        def beside(p: Params, statistics: Tensor) -> Params:
+            return Params(torch.cat([p.matrix, statistics], dim=1), network.judging.layout)
+
+        import torch
+
+        own = self.statistics.mean(dim=0, keepdim=True)
+        if self.recalibrate:
+            own = network.statistics(mean, self.train.head(RECALIBRATION).x, shared=True)
+        twins = {name: beside(twin, self.twin_statistics[name]) for name, twin in self.twins.items()}
+        return Judged(network.judging, beside(params, self.statistics), beside(mean, own), twins)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A network and its replicas, mean model and twins, with all that a judgement of them needs in their rows."""
+
+    network: Network
+    replicas: Params
+    mean: Params
+    twins: Mapping[str, Params]
 
 
 class Metric(Protocol):

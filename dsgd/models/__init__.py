@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class Model(Protocol):
-    """A frozen value that names a model; nothing in it is in place, random or dependent on the rest of the batch.
+    """A frozen value that names a model; nothing in it is in place or random, nor depends on the rest of the batch.
 
-    One whose output is itself the loss has a class attribute `criterion = "output"`.
+    The exception is `dsgd.kernels.batch_norm`, whose running statistics are carried beside the parameters. One whose
+    output is itself the loss has a class attribute `criterion = "output"`.
     """
 
     @property

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from dsgd.kernels.batch_norm import batch_norm
 from dsgd.models.activations import ACTIVATIONS, check_activation
-from dsgd.models.shapes import check_positive
+from dsgd.models.shapes import check_norm, check_positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,14 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Hidden layers of `widths` with an activation after each, then a linear layer; no widths is softmax regression."""
+    """Hidden layers of `widths` with an activation after each, then a linear layer; no widths is softmax regression.
+
+    `norm` is what stands before each activation: none, layer, or batch.
+    """
 
     widths: tuple[int, ...] = (64, 32)
     activation: str = "tanh"
+    norm: str = "none"
 
     def __post_init__(self) -> None:
         check_positive("widths", self.widths)
         check_activation(self.activation)
+        check_norm(self.norm, ("none", "layer", "batch"))
+
+    @property
+    def least_batch_size(self) -> int:
+        """Two where a mini-batch is normalised by its own spread."""
+        return 2 if self.norm == "batch" else 1
 
     @property
     def smooth(self) -> bool:
@@ -33,7 +45,20 @@ class Mlp:
         """A module from inputs (batch, *shape) to logits (batch, classes)."""
         from torch import nn
 
+        sizes = (math.prod(shape), *self.widths)
+        if self.norm != "none":
+            return self._normalised(sizes, classes)
         layers: list[nn.Module] = [nn.Flatten()]
-        for into, out in pairwise((math.prod(shape), *self.widths)):
+        for into, out in pairwise(sizes):
             layers += [nn.Linear(into, out), ACTIVATIONS[self.activation]()]
-        return nn.Sequential(*layers, nn.Linear((math.prod(shape), *self.widths)[-1], classes))
+        return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
+
+    def _normalised(self, sizes: tuple[int, ...], classes: int) -> nn.Module:
+        from torch import nn
+
+        layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
+        for k, (into, out) in enumerate(pairwise(sizes), start=1):
+            layers[f"linear{k}"] = nn.Linear(into, out)
+            layers[f"norm{k}"] = batch_norm(out) if self.norm == "batch" else nn.LayerNorm(out)
+            layers[f"act{k}"] = ACTIVATIONS[self.activation]()
+        return nn.Sequential(OrderedDict(**layers, output=nn.Linear(sizes[-1], classes)))

@@ -16,3 +16,9 @@ def check_image(shape: tuple[int, ...], model: str) -> None:
             f"The {model} model needs images of shape (channels, height, width), but the inputs have shape {shape}: "
             "use the linear, mlp or two_layer model."
         )
+
+
+def check_norm(norm: str, allowed: tuple[str, ...]) -> None:
+    """ValueError unless the normalisation is one of those allowed."""
+    if norm not in allowed:
+        raise ValueError(f"norm={norm!r} is unknown: use one of {', '.join(allowed)}.")

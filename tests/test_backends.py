@@ -28,9 +28,10 @@ from dsgd.backends.recordings import recorded
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
 from dsgd.gradients import GRADIENTS, Gradient
 from dsgd.gradients.plain import Plain
+from dsgd.gradients.tram import Tram
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.loop import Result, Stopped
-from dsgd.metrics import Accuracy, Consensus, Snapshot, Values
+from dsgd.metrics import Accuracy, Consensus, Perturbation, Snapshot, Values
 from dsgd.models import Mlp
 from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.run import Run
@@ -169,6 +170,7 @@ MORE: dict[str, dict[str, Any]] = {
     "twins": {"twins": (WeightDiversity(), Plain()), "gradient_noise": 0.1},
     "adamw": {"optimizer": AdamW()},
     "lamb": {"optimizer": Lamb()},
+    "perturbation": {"gradient": Tram("input"), "metrics": (Perturbation(),)},
     "batch normalisation": {"model": Mlp((8,), norm="batch"), "twins": (Plain(),), "metrics": (Accuracy(),)},
     "local steps": {"local_steps": 3},
     "quarantine": {"not_finite": "quarantine"},
@@ -179,7 +181,7 @@ MORE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", MORE)
 def test_whatever_a_run_is_made_of_the_numbers_are_the_local_ones(fleet: Kept, small: Make, name: str) -> None:
-    compared(fleet, combined(small, "consensus", "ring", "plain", **MORE[name]), 3)
+    compared(fleet, replace(combined(small, "consensus", "ring", "plain"), **MORE[name]), 3)
 
 
 @pytest.mark.parametrize("gradient", [Plain(), WeightDiversity(samples=0)], ids=["plain", "cubature"])

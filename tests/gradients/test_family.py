@@ -525,6 +525,18 @@ def test_trams_perturbation_has_length_d_in_its_own_measure(batch: tuple[Objecti
     assert (distances[1] < distances[2]).all()
 
 
+def test_a_run_reports_what_tram_notes(small: Make) -> None:
+    import dsgd
+    from dsgd.metrics import Perturbation
+
+    (row, last) = dsgd.train(
+        small(gradient=Tram("input"), metrics=(Perturbation(),), measure_every=20), device="cpu"
+    ).history
+    assert row["perturbation_d"] == row["perturbation_length"] == 0.0
+    assert float(last["perturbation_d"]) > 0  # type: ignore[arg-type]
+    assert float(last["perturbation_length"]) > 0  # type: ignore[arg-type]
+
+
 def test_trams_fisher_is_fisher_sams_with_the_squared_gradient_of_noised_inputs(
     batch: tuple[Objective, Params],
 ) -> None:

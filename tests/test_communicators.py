@@ -15,6 +15,7 @@ import torch
 from dsgd.algorithms import ALGORITHMS
 from dsgd.communicators import Distributed, Local, MessageError, PeerLost
 from dsgd.communicators.messages import HEADER, Announced, Message
+from dsgd.communicators.shared import Rooms
 from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
@@ -267,9 +268,29 @@ def test_rows_in_memory_wait_for_a_slow_reader() -> None:
     assert all(torch.equal(one, other) for one, other in zip(in_memory, sent, strict=True))
 
 
+@ON_LINUX
+def test_a_mean_while_rows_are_on_their_way_leaves_them_as_they_were() -> None:
+    layout, ring = Layout(("w",), ((500,),)), Topology("ring", 4).matrix()
+    start = Params(torch.randn(4, 500, dtype=torch.float64), layout)
+    expected = Local(4).mix(start, ring).matrix
+
+    def mixed(place: Distributed) -> list[torch.Tensor]:
+        rows, found = start.like(start.matrix[list(place.rows)]), []
+        for step in range(20):
+            place.begin(rows, ring)
+            for _ in range(3):
+                place.mix(rows * float(step), Mean(4))
+            found.append(place.mix(rows, ring).matrix)
+        return found
+
+    for block, found in zip(((0, 1), (2, 3)), everywhere(((0, 1), (2, 3)), mixed, Office(2, shared=True)), strict=True):
+        for rows in found:
+            torch.testing.assert_close(rows, expected[list(block)], rtol=1e-13, atol=1e-13)
+
+
 def test_a_room_of_a_process_that_is_gone_cannot_be_read() -> None:
     like = torch.zeros(1, 3)
-    gone = Announced(2**22 + 1, 1, like)
+    gone = Announced(Rooms(2**22 + 1), 1, like)
     message = Message(1, like, torch.zeros(1024, dtype=torch.uint8))
     message.mark(1, 0)
     gone.carried.copy_(message.carried[:HEADER])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -145,6 +146,57 @@ def test_an_end_that_neither_writes_nor_reads_is_lost_after_the_timeout(ends: An
 
     with pytest.raises(PeerLost, match=r"within 0\.2 s"):
         write_on()
+
+
+def test_a_frozen_peer_is_lost_after_the_timeout_however_short_the_patience(ends: Any) -> None:
+    here, _there = ends(0.3)
+    began = time.monotonic()
+
+    def read_on() -> None:
+        for number in range(1, 1000):
+            assert here.read(number, 0.02) is None
+
+    with pytest.raises(PeerLost):
+        read_on()
+    assert 0.25 < time.monotonic() - began < 5
+
+
+def test_two_that_write_more_than_their_pipes_hold_read_meanwhile(ends: Any) -> None:
+    """Both ends write sixty letters of a page before either asks for one: what is read on the way is kept."""
+    here, there = ends()
+
+    def written(line: Line) -> list[bytes | None]:
+        for number in range(1, 61):
+            line.write(number, number.to_bytes(1, "big") * LONGEST)
+        return [line.read(number, None) for number in range(1, 61)]
+
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(written, (here, there)):
+            assert found == [number.to_bytes(1, "big") * LONGEST for number in range(1, 61)]
+
+
+def test_a_timeout_of_months_can_be_waited_for(ends: Any) -> None:
+    here, there = ends(3e7)
+    there.write(1, b"here")
+    assert here.read(1, None) == b"here"
+
+
+def test_rooms_of_earlier_runs_are_let_go() -> None:
+    """Means, mixes and gathers: afterwards no file is open that was not before."""
+    p = Params(torch.randn(2, 50_000, dtype=torch.float64), Layout(("w",), ((50_000,),)))
+
+    def mixed(transport: Gloo) -> None:
+        place = Distributed(((0, 1), (2, 3), (4, 5)), transport)
+        for w in [Topology("ring", 6).matrix(), Mean(6)] * 4:
+            place.mix(p, w)
+
+    if sys.platform == "linux":
+        connected([mixed] * 3)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            connected([mixed] * 3)
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_letter_of_another_length_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dsgd.communicators.local import KEPT
 from dsgd.communicators.messages import Announced, Message, size_of
 from dsgd.communicators.plans import Blocks, Exchange, exchange
-from dsgd.communicators.shared import Room
+from dsgd.communicators.shared import Room, Rooms
 from dsgd.mixing import Mix, operator
 from dsgd.trees import Params, Scaled
 from topologies import Identity, Mean, MixingMatrix
@@ -71,6 +71,8 @@ class Distributed:
         self.bytes_crossed = 0
         self._exchanges = 0
         self._kept: dict[tuple[Any, ...], _Ready] = {}
+        self._rooms = {k: Rooms(pid) for k, pid in self._mates.items()}
+        self._means = Slots()
         self._leaving = {k: Slots() for k in range(transport.size)}
         self._coming = {k: Slots() for k in range(transport.size)}
         self._begun: tuple[Params, MixingMatrix, _Arriving] | None = None
@@ -136,8 +138,8 @@ class Distributed:
 
     def _from(self, peer: int, count: int, like: Tensor) -> Message | Announced:
         """What the next message of a peer arrives in."""
-        if pid := self._mates.get(peer):
-            return Announced(pid, count, like)
+        if peer in self._mates:
+            return Announced(self._rooms[peer], count, like)
         size = size_of(count, like)
         return Message(count, like, self._coming[peer].next(size, partial(buffer, like, self.transport.device)))
 
@@ -153,15 +155,16 @@ class Distributed:
         return carried.to(matrix.device) / self.n
 
     def _added(self, row: Tensor) -> Tensor:
-        """The sum of the rows (1, d) of all places, which share a machine; the same to the last bit in each."""
+        """The sum of the rows (1, d) of all places, which share a machine; the same to the last bit in each.
+
+        Summed in the order of the places: over gloo it may differ in the last bit.
+        """
         import torch
 
-        first = torch.zeros(1, dtype=torch.int64, device=row.device)
-        arrive = self._begin(
-            row,
-            {k: (first, self._to(k, 1, row)) for k in self._mates},
-            {k: self._from(k, 1, row) for k in self._mates},
-        )
+        room = self._means.next(size_of(1, row), Room)
+        message = Message(1, row, room.raw, room)
+        message.rows.copy_(row)
+        arrive = self._exchanged(dict.fromkeys(self._mates, message), {k: self._from(k, 1, row) for k in self._mates})
         total = torch.zeros_like(row)
         for k in range(self.transport.size):
             part = row if k == self.transport.me else arrive(k)
@@ -202,16 +205,21 @@ class Distributed:
         """Packs the rows of the matrix for each peer and begins the next exchange."""
         import torch
 
-        self._exchanges += 1
         for rows, message in leaving.values():
             if matrix.device == message.rows.device:
                 torch.index_select(matrix, 0, rows, out=message.rows)
             else:
                 message.rows.copy_(matrix.index_select(0, rows))
+        return self._exchanged({k: message for k, (_, message) in leaving.items()}, arriving)
+
+    def _exchanged(self, leaving: Mapping[int, Message], arriving: Mapping[int, Message | Announced]) -> _Arriving:
+        """The next exchange, begun."""
+        self._exchanges += 1
+        for message in leaving.values():
             message.mark(self._exchanges, self.transport.me)
         arrivals, departures = self.transport.exchange(
             self._exchanges,
-            {k: message.carried for k, (_, message) in leaving.items()},
+            {k: message.carried for k, message in leaving.items()},
             {k: message.carried for k, message in arriving.items()},
         )
         return _Arriving(self._exchanges, arriving, arrivals, departures)

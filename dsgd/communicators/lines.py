@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
 START = struct.Struct("<QI")  # number of the exchange, bytes that follow
-KEPT = 8  # letters: who asks for one has not read many that came after it
+KEPT = 8  # exchanges: who asks for a letter has not asked for one of many exchanges after it
 LONGEST = 4096 - START.size  # bytes of a letter: what a pipe takes is never mixed with another's up to 4096
+MOMENT = 0.05  # seconds
+MOST = 2**31 - 1  # milliseconds that can be waited for
 
 
 class Line:
@@ -35,11 +37,11 @@ class Line:
         os.set_blocking(writing, False)
         self._me, self._peer, self._timeout = me, peer, timeout
         self._reading, self._writing = reading, writing
-        self._readable, self._writable = select.poll(), select.poll()
+        self._readable = select.poll()
         self._readable.register(reading, select.POLLIN)
-        self._writable.register(writing, select.POLLOUT)
         self._letters: dict[int, bytes] = {}
         self._newest = 0
+        self._silent_since: float | None = None  # since when a letter has been waited for
 
     def __del__(self) -> None:
         os.close(self._reading)
@@ -47,31 +49,46 @@ class Line:
 
     def write(self, number: int, letter: bytes) -> None:
         """Sends a letter, of at most LONGEST bytes, in the exchange of this number; they ascend."""
-        if not self._writable.poll(1000 * self._timeout):
-            raise self._lost()
-        try:
-            os.write(self._writing, START.pack(number, len(letter)) + letter)
-        except OSError:
-            raise self._lost() from None
+        until = time.monotonic() + self._timeout
+        while True:
+            try:
+                os.write(self._writing, START.pack(number, len(letter)) + letter)
+            except BlockingIOError:
+                self._take(MOMENT)  # the peer too may wait until what it wrote is read
+                if time.monotonic() > until:
+                    raise self._lost() from None
+            except OSError:
+                raise self._lost() from None
+            else:
+                return
 
     def read(self, number: int, seconds: float | None) -> bytes | None:
         """The peer's letter of this exchange, one of the latest, as often as asked; None where it comes later."""
-        until = time.monotonic() + (self._timeout if seconds is None else seconds)
+        began = time.monotonic()
         while self._newest < number:
-            if not self._readable.poll(1000 * max(0.0, until - time.monotonic())):
-                if seconds is None:
+            self._silent_since = self._silent_since or began
+            lost_at = self._silent_since + self._timeout
+            until = lost_at if seconds is None else min(lost_at, began + seconds)
+            if not self._take(until - time.monotonic()):
+                if time.monotonic() >= lost_at:
                     raise self._lost()
                 return None
-            start = os.read(self._reading, START.size)
-            if not start:
-                raise self._lost()
-            self._newest, length = START.unpack(start)
-            self._letters[self._newest] = os.read(self._reading, length) if length else b""
-            if len(self._letters) > KEPT:
-                del self._letters[min(self._letters)]
+        self._letters = {old: letter for old, letter in self._letters.items() if old > number - KEPT}
         if number not in self._letters:
             raise MessageError(f"place {self._peer} is at exchange {self._newest}, due was {number}")
         return self._letters[number]
+
+    def _take(self, seconds: float) -> bool:
+        """Whether a letter has come within so many seconds."""
+        if not self._readable.poll(min(MOST, max(0.0, 1000 * seconds))):
+            return False
+        start = os.read(self._reading, START.size)
+        if not start:
+            raise self._lost()
+        self._newest, length = START.unpack(start)
+        self._letters[self._newest] = os.read(self._reading, length) if length else b""
+        self._silent_since = None
+        return True
 
     def _lost(self) -> PeerLost:
         return PeerLost(f"place {self._peer} is gone, or did not answer place {self._me} within {self._timeout:g} s")
@@ -79,18 +96,19 @@ class Line:
 
 def lines(store: Store, me: int, mates: Mapping[int, int], timeout: float) -> dict[int, Line]:
     """A line to each of the places `mates`, given by their processes; all must call it."""
-    pipes = {k: os.pipe() for k in mates}
-    store.set(f"lines {me}", json.dumps({k: writing for k, (_, writing) in pipes.items()}))
-    opened = {}
-    for k, pid in mates.items():
-        theirs = json.loads(store.get(f"lines {k}"))[str(me)]
-        try:
-            writing = os.open(f"/proc/{pid}/fd/{theirs}", os.O_WRONLY)
-        except OSError as error:
-            raise PeerLost(f"the pipe of place {k}, process {pid}, cannot be opened ({error})") from error
-        opened[k] = Line(me, k, pipes[k][0], writing, timeout)
-    store.set(f"opened {me}", "")
-    store.wait([f"opened {k}" for k in mates])
-    for _, writing in pipes.values():
-        os.close(writing)
+    pipes, opened = {k: os.pipe() for k in mates}, dict[int, Line]()
+    try:
+        store.set(f"lines {me}", json.dumps({k: writing for k, (_, writing) in pipes.items()}))
+        for k, pid in mates.items():
+            theirs = json.loads(store.get(f"lines {k}"))[str(me)]
+            opened[k] = Line(me, k, pipes[k][0], os.open(f"/proc/{pid}/fd/{theirs}", os.O_WRONLY), timeout)
+        store.set(f"opened {me}", "")
+        store.wait([f"opened {k}" for k in mates])
+    except OSError as error:
+        raise PeerLost(f"the pipe of a place on this machine cannot be opened ({error})") from error
+    finally:
+        for k, (reading, writing) in pipes.items():
+            os.close(writing)
+            if k not in opened:
+                os.close(reading)
     return opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from dsgd.communicators.shared import Room, room_of
+from dsgd.communicators.shared import Room, Rooms
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,12 +56,12 @@ class Message:
 
 
 class Announced:
-    """A message of which only the header arrives: its rows (count, d) lie in a room of the process `pid`."""
+    """A message of which only the header arrives: its rows (count, d) lie in one of the `rooms` of its sender."""
 
-    def __init__(self, pid: int, count: int, like: Tensor) -> None:
+    def __init__(self, rooms: Rooms, count: int, like: Tensor) -> None:
         import torch
 
-        self.pid, self.count, self.like = pid, count, like[:0]
+        self.rooms, self.count, self.like = rooms, count, like[:0]
         self.carried = torch.empty(HEADER, dtype=torch.uint8)
 
     def check(self, number: int, sender: int) -> None:
@@ -76,9 +76,9 @@ class Announced:
         """
         file, number, size = WHERE.unpack_from(self.carried.numpy().tobytes(), FIELDS.size)
         try:
-            return Message(self.count, self.like, room_of(self.pid, file, number, size)).rows
+            return Message(self.count, self.like, self.rooms.bytes_of(file, number, size)).rows
         except (OSError, ValueError, RuntimeError) as error:
-            raise PeerLost(f"the rows of process {self.pid} cannot be read ({error})") from error
+            raise PeerLost(f"the rows of process {self.rooms.pid} cannot be read ({error})") from error
 
 
 def _header(number: int, sender: int, itemsize: int, count: int, d: int) -> bytes:

@@ -11,7 +11,6 @@ import mmap
 import os
 import secrets
 import sys
-from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch._C._distributed_c10d import Store
 
-KEPT = 256  # rooms of peers that stay mapped
+KEPT = 4  # rooms of a peer that stay mapped: two in turns for rows that are mixed, and two for means
 _NUMBERS = count(1)
 
 
@@ -39,14 +38,26 @@ class Room:
         os.close(self.file)  # what is mapped stays until nobody uses it
 
 
-@lru_cache(KEPT)
-def room_of(pid: int, file: int, number: int, size: int) -> Tensor:
-    """The bytes of another process's room, which `number` tells from earlier ones; OSError where it is not readable."""
-    opened = os.open(f"/proc/{pid}/fd/{file}", os.O_RDWR)
-    try:
-        return _mapped(opened, size)
-    finally:
-        os.close(opened)
+class Rooms:
+    """The rooms of another process `pid`, of which the latest few stay mapped."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._mapped: dict[int, Tensor] = {}
+
+    def bytes_of(self, file: int, number: int, size: int) -> Tensor:
+        """Those of a room, which `number` tells from earlier ones; OSError where it is not readable."""
+        found = self._mapped.pop(number, None)
+        if found is None:
+            opened = os.open(f"/proc/{self.pid}/fd/{file}", os.O_RDWR)
+            try:
+                found = _mapped(opened, size)
+            finally:
+                os.close(opened)
+        self._mapped[number] = found
+        if len(self._mapped) > KEPT:
+            del self._mapped[next(iter(self._mapped))]
+        return found
 
 
 def mates(store: Store, me: int, size: int) -> dict[int, int]:

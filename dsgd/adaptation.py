@@ -1,6 +1,6 @@
-"""Adaptation to a stream without labels, in which inputs drift and classes emerge: project specification.
+"""Adaptation to a stream without labels, in which inputs drift and classes emerge: our reading of an abstract.
 
-After the abstract of Yu, Lu & Zhang 2025, arXiv 2506.05736 (CSFA), whose text was not at hand. Its parts are prototypes
+That of Yu, Lu & Zhang 2025, arXiv 2506.05736 (CSFA); it is no reproduction. The parts are prototypes
 calibrated without training (the rule of TEEN, Wang et al. 2023, arXiv 2312.05229), and `dsgd.gradients.rsgs` on the
 normalisation layers with the recovery of SAR (Niu et al. 2023, arXiv 2302.12400).
 """
@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from dsgd.gradients.gradient import Gradient
 from dsgd.gradients.rsgs import Rsgs
 from dsgd.perturbations import Noise
 from dsgd.state import When
@@ -27,22 +26,28 @@ NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn
 
 
 class Prototypes(nn.Module):
-    """Outputs T cos(f(x), c_k) of a feature extractor f for the prototypes c (classes, features) of the classes."""
+    """Outputs scale cos(f(x), c_k) of a feature extractor f for the prototypes c (classes, features) of the classes."""
 
     prototypes: Tensor
 
-    def __init__(self, features: nn.Module, prototypes: Tensor, temperature: float = 16.0) -> None:
+    def __init__(self, features: nn.Module, prototypes: Tensor, scale: float = 16.0) -> None:
         super().__init__()
-        self.features, self.temperature = features, temperature
+        self.features, self.scale = features, scale
         self.register_buffer("prototypes", normalize(prototypes, dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.temperature * normalize(self.features(x), dim=1) @ self.prototypes.T
+        return self.scale * normalize(self.features(x), dim=1) @ self.prototypes.T
 
     @torch.no_grad()
     def learn(self, x: Tensor, y: Tensor, alpha: float, tau: float = 16.0) -> None:
-        """Adds the classes of a few labelled examples x (N, ...), y (N,): calibrated means, the next numbers each."""
+        """Adds the classes of a few labelled examples x (N, ...), y (N,), numbered on: their calibrated means.
+
+        Running statistics stay as they are.
+        """
+        kept = {name: buffer.clone() for name, buffer in self.features.named_buffers()}
         known, found = len(self.prototypes), normalize(self.features(x), dim=1)
+        for name, buffer in self.features.named_buffers():
+            buffer.copy_(kept[name])
         labels = y.unique()
         if labels.tolist() != list(range(known, known + len(labels))):
             raise ValueError(f"the new classes are {labels.tolist()}; number them on from {known}, the classes known")
@@ -70,7 +75,7 @@ class Csfa:
     """
 
     classifier: Prototypes
-    gradient: Gradient = field(default_factory=Rsgs)
+    gradient: Rsgs = field(default_factory=Rsgs)
     lr: float = 0.002
     momentum: float = 0.9
     calibration: float = 0.1
@@ -104,15 +109,15 @@ class Csfa:
         """The classes (B,) predicted for inputs x (B, ...), by which it then adapts."""
         p, nobody = self._within.read(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         objective = OfExamples(self._within, x, nobody)
-        with self._within.visit(p):
+        with self._within.visit(p, objective.look):
             predicted = objective.logits(p)[0].argmax(dim=1)
             noise, at = Noise(self._steps, ((0, 0),)), When(self._steps, self.lr)
-            found = self.gradient.estimate(objective, p, {}, noise, self._memory, at)
+            found = self.gradient.estimate(objective, p, noise, self._memory, at)
         self._steps, self._memory = self._steps + 1, found.memory
-        if bool(found.memory["kept"].any()):
+        if bool(found.gauges["kept"].any()):
             self._within.set_gradients(found.grads)
             self._optimizer.step()
-            self._watch(float(found.memory["entropy"]))
+            self._watch(float(found.gauges["entropy"]))
         return predicted
 
     def _watch(self, entropy: float) -> None:

@@ -44,7 +44,8 @@ class Run:
     noise added to every replica's gradient; `twins` are single models that advance beside the ensemble on the same
     batches and noise, each with its own gradient method; `not_finite` says what becomes of a run with a replica that is
     no longer finite: it stops, or goes on with that replica in quarantine; `snapshot_every` 0 records no ensembles on
-    the way.
+    the way. `running_statistics` are batch normalisation's: mixed like the parameters, or local; the mean model is
+    judged by their mean over replicas, or with recalibrate, where they stay local, by those of training examples.
     """
 
     task: Task = field(default_factory=Task)
@@ -76,6 +77,7 @@ class Run:
         for name, least in (("local_steps", 1), ("steps", 1), ("seed", 0), ("measure_every", 1), ("snapshot_every", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        _check_normalisation(self)
         least = max(getattr(part, "least_batch_size", 1) for part in (self.gradient, self.model))
         if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < least):
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least {least}, or {FULL}")
@@ -163,6 +165,23 @@ def _files(value: Any) -> Iterator[Path]:
     elif is_dataclass(value):
         for f in fields(value):
             yield from _files(getattr(value, f.name))
+
+
+def _check_normalisation(run: Run) -> None:
+    """ValueError for what batch normalisation cannot be trained with."""
+    if getattr(run.model, "least_batch_size", 1) < 2:
+        return
+    if run.running_statistics == "mix" and run.not_finite == "quarantine":
+        raise ValueError(
+            "not_finite is quarantine, which does not know of mixed running statistics; take running_statistics local "
+            "or recalibrate"
+        )
+    smallest = getattr(run.gradient, "smallest_part", None)
+    if smallest and run.batch_size != FULL and smallest(run.batch_size) < 2:
+        raise ValueError(
+            f"batch_size is {run.batch_size}, of which the gradient method makes a part of one example; batch "
+            "normalisation needs at least two in each"
+        )
 
 
 def _describe(value: Any) -> Any:

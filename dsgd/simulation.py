@@ -16,6 +16,7 @@ from dsgd.gradients import Estimate, Gradient
 from dsgd.kernels.batch_norm import MOMENTUM, running
 from dsgd.matrices import new_matrix
 from dsgd.metrics import Snapshot, Split
+from dsgd.metrics.metric import Metric
 from dsgd.objectives import Network, Objective, Tilted, network
 from dsgd.perturbations import Cloud, Noise, cloud
 from dsgd.randomness import Row, normal_rows, stream_key
@@ -272,7 +273,7 @@ class Simulation:
         import torch
 
         shards, params = self.feed.sampler.shards, self.communicator.collect(world.ensemble.params)
-        noted = {name: t for name, t in world.ensemble.memory["gradient"].items() if t.shape[1:] == (1,)}
+        noted = world.ensemble.memory.get("gauges", {}) if any(map(_reads_gauges, self.run.metrics)) else {}
         gauges = {name: self.communicator.collect(_as_rows(t)) for name, t in noted.items()}
         statistics = {name: self.communicator.collect(_as_rows(t)) for name, t in world.ensemble.buffers.items()}
         if params is None:
@@ -289,8 +290,8 @@ class Simulation:
             self.run.seed,
             {name: state.params for name, state in world.twins.items()},
             None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
-            {name: gauge["rows"] for name, gauge in gauges.items() if gauge is not None},
-            self._statistics_judged(statistics.get(STATISTICS), params),
+            {name: self._counted(gauge["rows"], params) for name, gauge in gauges.items() if gauge is not None},
+            None if (found := statistics.get(STATISTICS)) is None else self._counted(found["rows"], params),
             {name: state.buffers[STATISTICS] for name, state in world.twins.items() if state.buffers},
             self.run.running_statistics == "recalibrate",
         )
@@ -299,11 +300,9 @@ class Simulation:
         """The replicas of all n that count: those not in quarantine."""
         return finite_rows(p) if self.run.not_finite == "quarantine" else p
 
-    def _statistics_judged(self, found: Params | None, p: Params) -> Tensor | None:
-        """Those of the replicas that count."""
-        if found is None:
-            return None
-        return found["rows"][p.matrix.isfinite().all(dim=1)] if self.run.not_finite == "quarantine" else found["rows"]
+    def _counted(self, rows: Tensor, p: Params) -> Tensor:
+        """Of numbers (n, ...) those of the replicas that count."""
+        return rows[p.matrix.isfinite().all(dim=1)] if self.run.not_finite == "quarantine" else rows
 
     def updating(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
         """The optimizer's move at this time."""
@@ -329,7 +328,8 @@ class Simulation:
     def bytes_of(self, w: topologies.MixingMatrix) -> int:
         """Bytes sent over a real network in a step with W; a mean over all is a ring all-reduce, 2 (n - 1) models."""
         models = 2 * (self.run.n - 1) if self.run.algorithm == "centralized" else w.messages
-        return models * self.network.layout.d * self.dtype.itemsize
+        mixed = self.network.statistics_layout.d if self.run.running_statistics == "mix" else 0
+        return models * (self.network.layout.d + mixed) * self.dtype.itemsize
 
 
 def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
@@ -357,11 +357,14 @@ def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, st
 
     Running statistics move once a step, by those of the mini-batch at the parameters, wherever the method looks.
     """
-    buffers = {
-        name: old.lerp(objective.statistics(state.params), MOMENTUM).detach() for name, old in state.buffers.items()
-    }
-    found = method.estimate(objective, state.params, buffers, noise, state.memory["gradient"], at)
-    return replace(state, buffers=found.buffers).remember("gradient", found.memory), found
+    buffers = {name: old.lerp(objective.statistics(state.params), MOMENTUM) for name, old in state.buffers.items()}
+    found = method.estimate(objective, state.params, noise, state.memory["gradient"], at)
+    state = replace(state, buffers=buffers).remember("gradient", found.memory)
+    return (state.remember("gauges", found.gauges) if found.gauges else state), found
+
+
+def _reads_gauges(metric: Metric) -> bool:
+    return getattr(metric, "reads_gauges", False)
 
 
 def _as_rows(tensor: Tensor) -> Params:

@@ -136,7 +136,7 @@ def stack(leaves: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Par
 
 
 def dot(p: Params, q: Params) -> Tensor:
-    """Inner product of each replica's parameters, shape (rows,)."""
+    """Inner product of each replica's parameters, shape (rows,); on CPUs row by row, without a matrix of products."""
     import torch
 
     if p.matrix.is_cuda:
@@ -201,6 +201,16 @@ def _spread(p: Params, numbers: Sequence[Tensor]) -> Tensor:
     import torch
 
     return torch.cat([each.expand(-1, size) for each, size in zip(numbers, p.layout.sizes, strict=True)], dim=1)
+
+
+def normalisation_leaves(p: Params) -> Tensor:
+    """Which of the d numbers are weights and biases of normalisation layers, whose weights alone are vectors."""
+    import torch
+
+    layers = {name.removesuffix("weight") for name, leaf in p.items() if name.endswith("weight") and leaf.dim() == 2}
+    of_layer = [name.rpartition(".")[0] + "." in layers or (name in ("weight", "bias") and "" in layers) for name in p]
+    sizes = torch.tensor(p.layout.sizes)
+    return torch.tensor(of_layer).repeat_interleave(sizes).to(p.matrix.device)
 
 
 def leaves_with(p: Params, text: str) -> Tensor:

@@ -77,8 +77,8 @@ class Wrapped(Optimizer):
         objective = OfClosure(self._within, closure) if y is None else OfExamples(self._within, closure, y)
         p, at = self._within.read(), When(self._steps, self.param_groups[0]["lr"], *self._span)
         noise = Noise(self._steps, ((self._seed, 0),))
-        with self._within.visit(p):
-            found = self._gradient.estimate(objective, p, {}, noise, self._memory, at)
+        with self._within.visit(p, objective.look):
+            found = self._gradient.estimate(objective, p, noise, self._memory, at)
         self._within.set_gradients(found.grads)
         self.base.step()
         self._steps, self._memory = self._steps + 1, found.memory
@@ -109,7 +109,7 @@ class Within:
     named: Mapping[str, nn.Parameter]
     class_counts: Tensor | None
     unused: set[str] = field(default_factory=set)
-    seen_clean: bool = False
+    clean: Params | None = None  # where running statistics are still to move in this step
 
     @property
     def layout(self) -> Layout:
@@ -125,12 +125,19 @@ class Within:
                 own.copy_(p[name][0])
 
     @contextmanager
-    def visit(self, p: Params) -> Iterator[None]:
-        """The parameters are again p when the block ends, by copy."""
-        self.seen_clean = False
+    def visit(self, p: Params, look: Callable[[], Any]) -> Iterator[None]:
+        """The parameters are again p when the block ends, by copy.
+
+        Running statistics have moved once, in a pass on the whole mini-batch at p: one of the block's, or else `look`.
+        """
+        self.clean = p if any(True for _ in self.module.buffers()) else None
         try:
             yield
+            if self.clean is not None:
+                with self.at(p):
+                    look()
         finally:
+            self.clean = None
             self.write(p)
 
     def set_gradients(self, grads: Params) -> None:
@@ -145,11 +152,12 @@ class Within:
         return Params(torch.cat([g.reshape(-1) for g in found])[None], self.layout)
 
     @contextmanager
-    def at(self, p: Params) -> Iterator[None]:
-        """The module at p; its running statistics move in the first such block of a step alone."""
+    def at(self, p: Params, whole: bool = True) -> Iterator[None]:
+        """The module at p; its buffers move in a step's first such block at the parameters, on the `whole` batch."""
         self.write(p)
-        kept = {} if not self.seen_clean else {name: b.clone() for name, b in self.module.named_buffers()}
-        self.seen_clean = True
+        moves = whole and self.clean is not None and torch.equal(p.matrix, self.clean.matrix)
+        self.clean = None if moves else self.clean
+        kept = {} if moves else {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         try:
             yield
         finally:
@@ -176,6 +184,11 @@ class OfClosure:
             loss = self.closure()
         return torch.as_tensor(loss).detach(), self.within.gradients()
 
+    def look(self) -> None:
+        """One pass, for what it does to running statistics."""
+        with torch.enable_grad():
+            self.closure()
+
     def joint(self) -> OfClosure:
         return self
 
@@ -196,6 +209,12 @@ class OfExamples:
     inputs: Tensor
     labels: Tensor
     criterion: Criterion | None = None
+    whole: bool = True
+
+    def look(self) -> None:
+        """One pass, for what it does to running statistics."""
+        with torch.no_grad():
+            self.within.module(self.inputs)
 
     @property
     def x(self) -> Tensor:
@@ -208,7 +227,7 @@ class OfExamples:
     def logits(self, p: Params) -> Tensor:
         rows = []
         for row in range(p.rows):
-            with self.within.at(p.row(row)), torch.no_grad():
+            with self.within.at(p.row(row), self.whole), torch.no_grad():
                 rows.append(self.within.module(self.inputs))
         return torch.stack(rows)
 
@@ -222,7 +241,7 @@ class OfExamples:
         return _row_by_row(self._one, p, weights)
 
     def _one(self, p: Params, weights: Tensor | None) -> tuple[Tensor, Params]:
-        with self.within.at(p), torch.enable_grad():
+        with self.within.at(p, self.whole), torch.enable_grad():
             self.within.module.zero_grad()
             losses = self._losses(self.within.module(self.inputs))
             loss = losses.mean() if weights is None else (losses * weights).sum()
@@ -238,10 +257,11 @@ class OfExamples:
         return self
 
     def part(self, start: int, stop: int) -> OfExamples:
-        return replace(self, inputs=self.inputs[start:stop], labels=self.labels[start:stop])
+        whole = self.whole and (start, stop) == (0, len(self.labels))
+        return replace(self, inputs=self.inputs[start:stop], labels=self.labels[start:stop], whole=whole)
 
     def at_inputs(self, x: Tensor) -> OfExamples:
-        return replace(self, inputs=x[0])
+        return replace(self, inputs=x[0], whole=False)
 
     def under(self, criterion: Criterion) -> OfExamples:
         return replace(self, criterion=criterion)

@@ -36,8 +36,8 @@ def moved(csfa: Csfa, before: dict[str, torch.Tensor]) -> set[str]:
     return {name for name, p in csfa.classifier.named_parameters() if not torch.equal(p, before[name])}
 
 
-def test_outputs_are_cosines_times_the_temperature() -> None:
-    classifier, x = Prototypes(features(), numbers(3, 4), temperature=16), numbers(8, 6)
+def test_outputs_are_cosines_times_the_scale() -> None:
+    classifier, x = Prototypes(features(), numbers(3, 4), scale=16), numbers(8, 6)
     found = classifier(x)
     expected = cosine_similarity(classifier.features(x)[:, None], numbers(3, 4)[None], dim=2)
     torch.testing.assert_close(found, 16 * expected)

@@ -31,7 +31,7 @@ from dsgd.gradients.plain import Plain
 from dsgd.gradients.tram import Tram
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.loop import Result, Stopped
-from dsgd.metrics import Accuracy, Consensus, Perturbation, Snapshot, Values
+from dsgd.metrics import Accuracy, Consensus, Gauges, Snapshot, Values
 from dsgd.models import Mlp
 from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.run import Run
@@ -170,7 +170,7 @@ MORE: dict[str, dict[str, Any]] = {
     "twins": {"twins": (WeightDiversity(), Plain()), "gradient_noise": 0.1},
     "adamw": {"optimizer": AdamW()},
     "lamb": {"optimizer": Lamb()},
-    "perturbation": {"gradient": Tram("input"), "metrics": (Perturbation(),)},
+    "gauges": {"gradient": Tram("input"), "metrics": (Gauges(),)},
     "batch normalisation": {"model": Mlp((8,), norm="batch"), "twins": (Plain(),), "metrics": (Accuracy(),)},
     "local steps": {"local_steps": 3},
     "quarantine": {"not_finite": "quarantine"},

@@ -182,7 +182,7 @@ def test_the_stacked_estimate_is_each_replicas_own(small: Make, name: str) -> No
 def _estimate(run: Run, simulation: Simulation, objective: Any, p: Params, noise: Any) -> Params:
     from dsgd.state import When
 
-    return run.gradient.estimate(objective, p, {}, noise, run.gradient.init(p), When(3, 0.1)).grads
+    return run.gradient.estimate(objective, p, noise, run.gradient.init(p), When(3, 0.1)).grads
 
 
 def test_a_steps_draws_do_not_depend_on_earlier_steps(small: Make) -> None:

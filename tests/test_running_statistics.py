@@ -11,6 +11,7 @@ from torch import nn
 
 from dsgd.communicators import Local
 from dsgd.gradients import GRADIENTS
+from dsgd.gradients.m_sam import MSam
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.sam import Sam
 from dsgd.kernels import network
@@ -157,6 +158,18 @@ def test_a_mini_batch_of_one_example_is_refused(small: Make) -> None:
         small(model=NORMALISED, batch_size=1)
     with pytest.raises(ValueError, match="running_statistics"):
         small(running_statistics="share")
+    for m in (1, 7):
+        with pytest.raises(ValueError, match="batch_size is 8, of which .* a part of one example"):
+            small(model=NORMALISED, batch_size=8, gradient=MSam(m=m))
+    with pytest.raises(ValueError, match="not_finite is quarantine"):
+        small(model=NORMALISED, not_finite="quarantine")
+
+
+def test_mixed_statistics_are_sent_too(small: Make) -> None:
+    mixed, local = (advanced(small(model=NORMALISED, running_statistics=policy), 1) for policy in ("mix", "local"))
+    numbers = mixed[0].network.statistics_layout.d
+    assert numbers == 2 * (8 + 6)
+    assert mixed[1].bytes_sent - local[1].bytes_sent == 4 * 2 * numbers * 8
 
 
 def test_without_batch_normalisation_there_are_none(small: Make) -> None:

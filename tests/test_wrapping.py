@@ -60,7 +60,7 @@ def of_one_replica(gradient: Gradient, batches: Batches) -> torch.Tensor:
     for step, (x, y) in enumerate(batches):
         objective = Batch(net, x[None], y[None], counts=lambda of: COUNTS[None])
         noise = Noise(step, ((0, 0),))
-        found = gradient.estimate(objective, p, {}, noise, memory, When(step, 0.1, 0.1, 0.1))
+        found = gradient.estimate(objective, p, noise, memory, When(step, 0.1, 0.1, 0.1))
         update, moments = optimizer.update(found.grads, moments, p, 0.1)
         p, memory = p + update, found.memory
     return p.matrix[0]
@@ -130,20 +130,35 @@ def test_a_state_of_another_method_is_refused() -> None:
         vasso.load_state_dict(sam.state_dict())
 
 
-@pytest.mark.parametrize("name", ["sam", "gsam", "asam", "csam", "look_sam"])
+@pytest.mark.parametrize("name", [name for name in GRADIENTS if name != "weight_diversity"])
 def test_running_statistics_move_once_as_in_a_plain_step(name: str) -> None:
     def trained(gradient: Gradient) -> nn.BatchNorm1d:
         torch.manual_seed(3)
         norm = nn.BatchNorm1d(5)
         module = nn.Sequential(nn.Linear(6, 5), norm, nn.ReLU(), nn.Linear(5, 3)).double()
-        optimizer = dsgd.wrap(gradient, module, sgd(module))
+        optimizer = dsgd.wrap(gradient, module, sgd(module), class_counts=COUNTS)
         optimizer.step(torch.randn(16, 6, dtype=torch.float64), torch.randint(0, 3, (16,)))
         return norm
 
-    found, expected = trained(GRADIENTS[name]()), trained(Plain())
+    method = MSam(m=6) if name == "m_sam" else GRADIENTS[name]()
+    found, expected = trained(method), trained(Plain())
     assert torch.equal(found.running_mean, expected.running_mean)  # type: ignore[arg-type]
     assert torch.equal(found.running_var, expected.running_var)  # type: ignore[arg-type]
     assert int(found.num_batches_tracked) == 1  # type: ignore[arg-type]
+
+
+def test_a_closures_statistics_move_once_too() -> None:
+    """Also where the method never looks at the parameters themselves."""
+    for gradient in (Sam(), GRADIENTS["average_direction"](samples=3)):  # type: ignore[call-arg]
+        torch.manual_seed(3)
+        norm = nn.BatchNorm1d(5)
+        module = nn.Sequential(nn.Linear(6, 5), norm, nn.Linear(5, 3)).double()
+        x, y = torch.randn(16, 6, dtype=torch.float64), torch.randint(0, 3, (16,))
+        mean = module[0](x).mean(dim=0).detach()
+        optimizer = dsgd.wrap(gradient, module, sgd(module))
+        optimizer.step(closure_of(module, optimizer, x, y))
+        torch.testing.assert_close(norm.running_mean, 0.1 * mean)
+        assert int(norm.num_batches_tracked) == 1  # type: ignore[arg-type]
 
 
 def test_parameters_that_the_loss_does_not_depend_on_are_passed_over(batches: Batches) -> None:

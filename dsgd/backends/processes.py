@@ -133,8 +133,8 @@ class ChildPlace:
         if not self._answered_once and (self.process.exitcode or 0) > 0:
             return BackendError(
                 f"process {self.process.pid} ended as it started (exit status {self.process.exitcode}; why is said "
-                "above): new processes import the script that starts them, so let it be a file, and let it train under "
-                "`if __name__ == '__main__':` alone"
+                "above): new processes import the script that starts them; put the training under "
+                "`if __name__ == '__main__':` in a script file"
             )
         return PlaceLost(f"process {self.process.pid} is gone (exit status {self.process.exitcode})")
 

@@ -6,10 +6,10 @@ A radius of the one means nothing in the other: the authors' code took 0.5, the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import Estimate, check_radius
+from dsgd.gradients.gradient import Estimate, check_choice, check_not_negative
 from dsgd.gradients.moves import adaptively_moved
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
@@ -17,7 +17,7 @@ from dsgd.state import Memory, When
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
-    pass
+    ...
 
 Convention = Literal["weights", "all"]
 
@@ -38,19 +38,15 @@ class Asam:
     xi: float = 0.01
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
-        if self.convention not in get_args(Convention):
-            raise ValueError(f"convention is {self.convention}; allowed are {', '.join(get_args(Convention))}")
-        if not self.xi >= 0:
-            raise ValueError(f"xi is {self.xi}; it must be at least 0")
+        check_not_negative(rho=self.rho)
+        check_choice("convention", self.convention, Convention)
+        check_not_negative(xi=self.xi)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         scaled = None if self.convention == "all" else trees.leaves_with(p, "weight")
         worst = adaptively_moved(p, g, self.rho, scaled, self.xi)
-        return Estimate(loss, objective.loss_and_grad(worst)[1], buffers, memory)
+        return Estimate(loss, objective.loss_and_grad(worst)[1], memory)

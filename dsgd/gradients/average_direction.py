@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd.gradients.gradient import Estimate, check_radius, check_samples, sampled
+from dsgd.gradients.gradient import Estimate, check_not_negative, check_samples, sampled
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -26,14 +26,12 @@ class AverageDirection:
     samples: int = 1
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
         check_samples(self.samples)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         scale = self.rho / p.layout.d**0.5
-        return Estimate(*sampled(objective, p, noise, self.samples, lambda z: z * scale), buffers, memory)
+        return Estimate(*sampled(objective, p, noise, self.samples, lambda z: z * scale), memory)

@@ -1,6 +1,6 @@
 """Calibrated SAM: Tan et al. 2025, arXiv 2505.23866: the outer loss of sure examples weighs less.
 
-Source: digests of the ICLR 2026 version; whether its authors differentiate the weight was not to be seen.
+Source: summaries of the ICLR 2026 version, which leave open whether the weight is differentiated; hence the knob.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -36,7 +36,7 @@ class Csam:
     detach_weight: bool = False
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
         if not 0 <= self.gamma <= 2:
             raise ValueError(f"gamma is {self.gamma}; it must be in [0, 2]")
 
@@ -47,13 +47,11 @@ class Csam:
     def outer(self) -> Calibrated:
         return Calibrated(self.gamma, self.detach_weight)
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
         outer = objective.under(self.outer) if self.gamma else objective
-        return Estimate(loss, outer.loss_and_grad(worst)[1], buffers, memory)
+        return Estimate(loss, outer.loss_and_grad(worst)[1], memory)
 
 
 @dataclass(frozen=True)

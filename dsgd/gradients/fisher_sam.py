@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dsgd.gradients.gradient import Estimate, check_radius
+from dsgd.gradients.gradient import Estimate, check_not_negative
 from dsgd.gradients.moves import fisher_moved
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
@@ -13,7 +13,7 @@ from dsgd.state import Memory, When
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
-    pass
+    ...
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,13 @@ class FisherSam:
     eta: float = 0.1
 
     def __post_init__(self) -> None:
-        check_radius(self.gamma, "gamma")
-        check_radius(self.eta, "eta")
+        check_not_negative(gamma=self.gamma)
+        check_not_negative(eta=self.eta)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         worst = fisher_moved(p, g, g, self.gamma, self.eta)
-        return Estimate(loss, objective.loss_and_grad(worst)[1], buffers, memory)
+        return Estimate(loss, objective.loss_and_grad(worst)[1], memory)

@@ -6,8 +6,8 @@ It is handed an objective and not a gradient because a sharpness-aware method mu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
@@ -23,12 +23,15 @@ POINTS_AT_ONCE = 2**26  # numbers of perturbed parameters held at once for a sin
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mini-batch loss (rows,) where the gradient was taken, the gradient, and what is carried on."""
+    """The mini-batch loss (rows,), the gradient, what is carried on, and numbers (rows, 1) worth recording.
+
+    The loss is that at p; a method that never looks there gives the mean of where it looks.
+    """
 
     loss: Tensor
     grads: Params
-    buffers: Memory
     memory: Memory
+    gauges: Memory = field(default_factory=dict)
 
 
 class Gradient(Protocol):
@@ -39,17 +42,12 @@ class Gradient(Protocol):
     mini-batch; `classifies` says that it needs outputs for classes, and labels. A property `least_batch_size` may say
     that it needs more than one example.
 
-    What all methods keep to: the same mini-batch at each point, the parameters given are left as they are, and of the
-    loss it is that at p. Where the gradient is 0 there is no perturbation. Lengths are over all of a replica's leaves.
+    What all methods keep to: the same mini-batch at each point, and the parameters given are left as they are. Where
+    the gradient is 0 there is no perturbation. Lengths are over all of a replica's leaves.
     """
 
-    row_wise: ClassVar[bool]
-    cost: ClassVar[str]
-
     def init(self, p: Params) -> Memory: ...
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate: ...
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate: ...
 
 
 def expected(objective: Objective, p: Params, offsets: Iterable[Tensor], weight: float) -> tuple[Tensor, Params]:
@@ -93,6 +91,13 @@ def check_samples(samples: int) -> None:
         raise ValueError(f"samples is {samples}; it must be at least 1")
 
 
-def check_radius(rho: float, name: str = "rho") -> None:
-    if not rho >= 0:
-        raise ValueError(f"{name} is {rho}; it must be at least 0")
+def check_not_negative(**knobs: float) -> None:
+    for name, value in knobs.items():
+        if not value >= 0:
+            raise ValueError(f"{name} is {value}; it must be at least 0")
+
+
+def check_choice(name: str, value: str, allowed: Any) -> None:
+    """ValueError unless the value is one of a Literal's."""
+    if value not in get_args(allowed):
+        raise ValueError(f"{name} is {value}; allowed are {', '.join(get_args(allowed))}")

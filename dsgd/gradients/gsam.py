@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
 from dsgd.gradients.moves import without_across
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
@@ -30,10 +30,9 @@ class Gsam:
     alpha: float = 0.01
 
     def __post_init__(self) -> None:
-        check_radius(self.rho_max, "rho_max")
-        check_radius(self.rho_min, "rho_min")
-        if not self.alpha >= 0:
-            raise ValueError(f"alpha is {self.alpha}; it must be at least 0")
+        check_not_negative(rho_max=self.rho_max)
+        check_not_negative(rho_min=self.rho_min)
+        check_not_negative(alpha=self.alpha)
 
     def init(self, p: Params) -> Memory:
         return {}
@@ -45,10 +44,8 @@ class Gsam:
         share = (at.lr - at.lr_last) / (at.lr_max - at.lr_last)
         return max(0.0, self.rho_min + (self.rho_max - self.rho_min) * share)
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         worst = trees.moved(p, g, self.radius(at) / (trees.norm(g) + TINY))
         perturbed = objective.loss_and_grad(worst)[1]
-        return Estimate(loss, without_across(g, perturbed, self.alpha) if self.alpha else perturbed, buffers, memory)
+        return Estimate(loss, without_across(g, perturbed, self.alpha) if self.alpha else perturbed, memory)

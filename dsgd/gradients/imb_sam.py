@@ -6,10 +6,10 @@ Source: the authors' code at its first release; `tail_weight` 2 is what that cod
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -36,19 +36,16 @@ class ImbSam:
     counts: Counts = "global"
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
-        check_radius(self.eta, "eta")
+        check_not_negative(rho=self.rho)
+        check_not_negative(eta=self.eta)
         if not self.tail_weight > 0:
             raise ValueError(f"tail_weight is {self.tail_weight}; it must be above 0")
-        if self.counts not in get_args(Counts):
-            raise ValueError(f"counts is {self.counts}; allowed are {', '.join(get_args(Counts))}")
+        check_choice("counts", self.counts, Counts)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         y = objective.y.expand(p.rows, -1)
         tail = (objective.class_counts(self.counts) < self.eta).expand(p.rows, -1).gather(1, y)
         weights = tail.to(p.matrix.dtype) / y.shape[1]
@@ -56,4 +53,4 @@ class ImbSam:
         of_tail = objective.loss_and_grad(p, weights)[1]
         worst = trees.moved(p, of_tail, self.rho / (trees.norm(of_tail) + TINY))
         flat = objective.loss_and_grad(worst, weights)[1]
-        return Estimate(loss, g - of_tail + Scaled(flat, self.tail_weight), buffers, memory)
+        return Estimate(loss, g - of_tail + Scaled(flat, self.tail_weight), memory)

@@ -1,15 +1,15 @@
 """LookSAM, a SAM step now and then: Liu et al. 2022, arXiv 2203.02714.
 
-The paper was not at hand; `tensor` is the projection of its public copies, `global` the one of the text's formulas.
+`tensor` is the projection of its public copies, `global` what the formulas say, read for all parameters at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -39,28 +39,24 @@ class LookSam:
     projection: Projection = "global"
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
         if self.k < 1:
             raise ValueError(f"k is {self.k}; it must be at least 1 step")
-        if not self.alpha >= 0:
-            raise ValueError(f"alpha is {self.alpha}; it must be at least 0")
-        if self.projection not in get_args(Projection):
-            raise ValueError(f"projection is {self.projection}; allowed are {', '.join(get_args(Projection))}")
+        check_not_negative(alpha=self.alpha)
+        check_choice("projection", self.projection, Projection)
 
     def init(self, p: Params) -> Memory:
         return {"across": p.matrix.new_zeros(p.matrix.shape)}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         if at.step % self.k:
             across = p.like(memory["across"])
             factor = self.alpha * self._norm(g) / (self._norm(across) + TINY)
-            return Estimate(loss, _plus(g, across, factor), buffers, memory)
+            return Estimate(loss, _plus(g, across, factor), memory)
         worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
         perturbed = objective.loss_and_grad(worst)[1]
-        return Estimate(loss, perturbed, buffers, {"across": self._across(perturbed, g).matrix})
+        return Estimate(loss, perturbed, {"across": self._across(perturbed, g).matrix})
 
     def _across(self, perturbed: Params, g: Params) -> Params:
         """What of the perturbed gradient is orthogonal to g; 0 where that is no more than rounding."""

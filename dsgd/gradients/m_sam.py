@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -27,16 +27,18 @@ class MSam:
     m: int = 16
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
         if self.m < 1:
             raise ValueError(f"m is {self.m}; it must be at least 1 example")
+
+    def smallest_part(self, batch_size: int) -> int:
+        """Examples in the smallest part of a mini-batch."""
+        return min(batch_size, batch_size % self.m or self.m)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, total = p.matrix.new_zeros(p.rows), p.matrix.new_zeros(p.matrix.shape)
         examples = objective.y.shape[-1]
         for start in range(0, examples, self.m):
@@ -46,4 +48,4 @@ class MSam:
             worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
             loss.add_(clean, alpha=share)
             total.add_(part.loss_and_grad(worst)[1].matrix, alpha=share)
-        return Estimate(loss, p.like(total), buffers, memory)
+        return Estimate(loss, p.like(total), memory)

@@ -22,7 +22,5 @@ class Plain:
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
-        return Estimate(*objective.loss_and_grad(p), buffers, memory)
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
+        return Estimate(*objective.loss_and_grad(p), memory)

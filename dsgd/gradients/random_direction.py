@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dsgd import trees
-from dsgd.gradients.gradient import Estimate, check_radius, check_samples, sampled
+from dsgd.gradients.gradient import Estimate, check_not_negative, check_samples, sampled
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -27,16 +27,14 @@ class RandomDirection:
     samples: int = 1
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
         check_samples(self.samples)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         def offset(z: Params) -> Params:
             return z * (self.rho / trees.norm(z))
 
-        return Estimate(*sampled(objective, p, noise, self.samples, offset), buffers, memory)
+        return Estimate(*sampled(objective, p, noise, self.samples, offset), memory)

@@ -1,6 +1,6 @@
-"""Reliable surrogate gap minimisation on entropies, without labels: project specification.
+"""Reliable surrogate gap minimisation on entropies, without labels: our reading of an abstract, not a reproduction.
 
-After the abstract of Yu, Lu & Zhang 2025, arXiv 2506.05736, whose text was not at hand, out of GSAM (arXiv 2203.08065,
+That of Yu, Lu & Zhang 2025, arXiv 2506.05736; built of GSAM (arXiv 2203.08065,
 algorithm 1) and the entropies and filters of SAR (Niu et al. 2023, arXiv 2302.12400).
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
 from dsgd.gradients.moves import without_across
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
@@ -30,9 +30,9 @@ class Rsgs:
     """g = h' - alpha h_perp, as in GSAM, of the mean entropy H of the predictions of sure examples, unlabelled.
 
     h is over the examples with H < `margin` ln(classes), h' at w + rho h / |h| over those of them that are so there
-    too; without any the gradient is 0. Outputs are multiplied by `sharpness`. `adapts` normalisation: all but the
-    leaves of normalisation layers, those with "norm" or "bn" in their names, stay. SAR at alpha = 0; Tent at alpha =
-    rho = 0 without a margin (inf).
+    too; without any the gradient is 0. Outputs are multiplied by `scale`. `adapts` normalisation: all but the weights
+    and biases of normalisation layers stay. SAR at alpha = 0; Tent at alpha = rho = 0 without a margin (inf). The
+    metric `gauges` reports the share of examples kept, |e| as `length`, and their entropy at w + e.
     """
 
     row_wise: ClassVar[bool] = True
@@ -42,29 +42,25 @@ class Rsgs:
     rho: float = 0.05
     alpha: float = 0.1
     margin: float = 0.4
-    sharpness: float = 1.0
+    scale: float = 1.0
     adapts: Adapts = "all"
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
-        for name in ("alpha", "margin"):
-            check_radius(getattr(self, name), name)
-        if not self.sharpness > 0:
-            raise ValueError(f"sharpness is {self.sharpness}; it must be above 0")
-        if self.adapts not in get_args(Adapts):
-            raise ValueError(f"adapts is {self.adapts}; allowed are {', '.join(get_args(Adapts))}")
+        check_not_negative(rho=self.rho)
+        check_not_negative(alpha=self.alpha, margin=self.margin)
+        if not self.scale > 0:
+            raise ValueError(f"scale is {self.scale}; it must be above 0")
+        check_choice("adapts", self.adapts, Adapts)
 
     @cached_property
     def entropy(self) -> Entropy:
-        return Entropy(self.sharpness)
+        return Entropy(self.scale)
 
     def init(self, p: Params) -> Memory:
         self._adapted(p)
-        return {name: p.matrix.new_zeros(p.rows, 1) for name in ("kept", "length", "entropy")}
+        return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         unlabelled, adapted = objective.under(self.entropy), self._adapted(p)
         sure = self._sure(objective, p)
         loss, g = unlabelled.loss_and_grad(p, mean_over(sure, p.matrix))
@@ -77,7 +73,7 @@ class Rsgs:
         grads = grads * still.any(dim=1).to(p.matrix.dtype)
         kept = still.to(p.matrix.dtype).mean(dim=1, keepdim=True)
         length = (worst.matrix - p.matrix).norm(dim=1, keepdim=True)
-        return Estimate(loss, grads, buffers, {"kept": kept, "length": length, "entropy": entropy.unsqueeze(1)})
+        return Estimate(loss, grads, memory, {"kept": kept, "length": length, "entropy": entropy.unsqueeze(1)})
 
     def _sure(self, objective: Objective, p: Params) -> Tensor:
         """Which examples (rows, B) have an entropy below the margin."""
@@ -88,22 +84,22 @@ class Rsgs:
         """Which of the d numbers move; None: all."""
         if self.adapts == "all":
             return None
-        if not any("norm" in name or "bn" in name for name in p.layout.names):
+        found = trees.normalisation_leaves(p)
+        if not found.any():
             raise ValueError(
-                "adapts is normalisation, but no parameter's name has norm or bn in it; take a model with such layers, "
-                "or adapts all"
+                "adapts is normalisation, but the model has no normalisation layers; take one that has, or adapts all"
             )
-        return trees.leaves_with(p, "norm") | trees.leaves_with(p, "bn")
+        return found
 
 
 @dataclass(frozen=True)
 class Entropy:
-    """The entropy (..., B) of the predictions that outputs (..., B, classes) times `sharpness` make."""
+    """The entropy (..., B) of the predictions that outputs (..., B, classes) times `scale` make."""
 
-    sharpness: float = 1.0
+    scale: float = 1.0
 
     def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
-        log_p = (self.sharpness * outputs).log_softmax(dim=-1)
+        log_p = (self.scale * outputs).log_softmax(dim=-1)
         return -(log_p.exp() * log_p).sum(dim=-1)
 
 

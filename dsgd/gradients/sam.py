@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -23,14 +23,12 @@ class Sam:
     rho: float = 0.05
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
-        return Estimate(loss, objective.loss_and_grad(worst)[1], buffers, memory)
+        return Estimate(loss, objective.loss_and_grad(worst)[1], memory)

@@ -6,10 +6,10 @@ The formulas are those of the authors' code, on both ascents.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -29,19 +29,16 @@ class Ssam:
     ascent: Ascent = "usam"
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
-        if self.ascent not in get_args(Ascent):
-            raise ValueError(f"ascent is {self.ascent}; allowed are {', '.join(get_args(Ascent))}")
+        check_not_negative(rho=self.rho)
+        check_choice("ascent", self.ascent, Ascent)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         length = trees.norm(g)
         scale = self.rho / (length + TINY) if self.ascent == "sam" else self.rho + 0 * length
         perturbed = objective.loss_and_grad(trees.moved(p, g, scale))[1]
         factor = length / (trees.norm(perturbed) + TINY)
-        return Estimate(loss, perturbed.like(perturbed.matrix.mul_(factor.unsqueeze(1))), buffers, memory)
+        return Estimate(loss, perturbed.like(perturbed.matrix.mul_(factor.unsqueeze(1))), memory)

@@ -7,9 +7,9 @@ divergence by classes and examples once more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from dsgd.gradients.gradient import Estimate, check_radius
+from dsgd.gradients.gradient import Estimate, check_choice, check_not_negative
 from dsgd.gradients.moves import adaptively_moved, fisher_moved
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
@@ -29,7 +29,7 @@ class Tram:
     d = `d_scale` times the mean over the mini-batch of KL(target || current), the target's predictions being those of
     the replica one step before (previous, before it mixed), of its start (initial), or at inputs with added noise of
     deviation `sigma` (input). fisher: e is Fisher SAM's, with `gamma` and `eta`, the squared gradient taken at such
-    inputs; with `single_pass` h too. A measured run reports d and |e| where its metrics include `perturbation`.
+    inputs; with `single_pass` h too. The metric `gauges` reports d and |e| as `length`.
     """
 
     row_wise: ClassVar[bool] = True
@@ -44,26 +44,21 @@ class Tram:
     single_pass: bool = False
 
     def __post_init__(self) -> None:
-        if self.target not in get_args(Target):
-            raise ValueError(f"target is {self.target}; allowed are {', '.join(get_args(Target))}")
-        for name in ("sigma", "d_scale", "gamma", "eta"):
-            check_radius(getattr(self, name), name)
+        check_choice("target", self.target, Target)
+        check_not_negative(sigma=self.sigma, d_scale=self.d_scale, gamma=self.gamma, eta=self.eta)
 
     def init(self, p: Params) -> Memory:
-        gauges = {name: p.matrix.new_zeros(p.rows, 1) for name in ("d", "length")}
-        return gauges | ({"target": p.matrix.clone()} if self.target in ("previous", "initial") else {})
+        return {"target": p.matrix.clone()} if self.target in ("previous", "initial") else {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         if self.target == "fisher":
-            return self._by_fisher(objective, p, buffers, noise, memory)
+            return self._by_fisher(objective, p, noise, memory)
         loss, g = objective.loss_and_grad(p)
         d = self.distance(objective, p, noise, memory)
         point = adaptively_moved(p, g, d)
         grads = objective.loss_and_grad(point)[1]
-        remembered = {"target": p.matrix} if self.target == "previous" else {}
-        return Estimate(loss, grads, buffers, {**memory, **remembered, "d": d, "length": _length(point, p)})
+        remembered = {"target": p.matrix} if self.target == "previous" else memory
+        return Estimate(loss, grads, remembered, {"d": d, "length": _length(point, p)})
 
     def distance(self, objective: Objective, p: Params, noise: Noise, memory: Memory) -> Tensor:
         """d of every row, shape (rows, 1)."""
@@ -74,14 +69,14 @@ class Tram:
             target = objective.logits(p.like(memory["target"]))
         return self.d_scale * divergence(target, current).unsqueeze(1)
 
-    def _by_fisher(self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory) -> Estimate:
+    def _by_fisher(self, objective: Objective, p: Params, noise: Noise, memory: Memory) -> Estimate:
         loss, of = noisy(objective, noise, self.sigma).loss_and_grad(p)
         g = of
         if not self.single_pass:
             loss, g = objective.loss_and_grad(p)
         point = fisher_moved(p, g, of, self.gamma, self.eta)
         grads = objective.loss_and_grad(point)[1]
-        return Estimate(loss, grads, buffers, {**memory, "length": _length(point, p)})
+        return Estimate(loss, grads, memory, {"length": _length(point, p)})
 
 
 def noisy(objective: Objective, noise: Noise, sigma: float) -> Objective:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -29,17 +29,15 @@ class UnifiedSam:
     lam: float | Growing = "1-1/t"
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
         if self.lam != "1-1/t" and not (isinstance(self.lam, int | float) and 0 <= self.lam <= 1):
             raise ValueError(f"lam is {self.lam}; it must be in [0, 1], or 1-1/t")
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         lam = 1 - 1 / (at.step + 1) if isinstance(self.lam, str) else self.lam
         loss, g = objective.loss_and_grad(p)
         point = trees.moved(p, g, self.rho * (1 - lam + lam / (trees.norm(g) + TINY)))
-        return Estimate(loss, objective.loss_and_grad(point)[1], buffers, memory)
+        return Estimate(loss, objective.loss_and_grad(point)[1], memory)

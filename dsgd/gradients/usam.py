@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd.gradients.gradient import Estimate, check_radius
+from dsgd.gradients.gradient import Estimate, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -22,13 +22,11 @@ class Usam:
     rho: float = 0.05
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
 
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
-        return Estimate(loss, objective.loss_and_grad(p + Scaled(g, self.rho))[1], buffers, memory)
+        return Estimate(loss, objective.loss_and_grad(p + Scaled(g, self.rho))[1], memory)

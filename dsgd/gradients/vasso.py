@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_radius
+from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -27,17 +27,15 @@ class Vasso:
     theta: float = 0.9
 
     def __post_init__(self) -> None:
-        check_radius(self.rho)
+        check_not_negative(rho=self.rho)
         if not 0 < self.theta <= 1:
             raise ValueError(f"theta is {self.theta}; it must be in (0, 1], the weight of the newest gradient")
 
     def init(self, p: Params) -> Memory:
         return {"average": p.matrix.new_zeros(p.matrix.shape)}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         average = g if at.step == 0 else g.like(memory["average"].lerp(g.matrix, self.theta))
         worst = trees.moved(p, average, self.rho / (trees.norm(average) + TINY))
-        return Estimate(loss, objective.loss_and_grad(worst)[1], buffers, {"average": average.matrix})
+        return Estimate(loss, objective.loss_and_grad(worst)[1], {"average": average.matrix})

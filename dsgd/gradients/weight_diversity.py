@@ -49,11 +49,9 @@ class WeightDiversity:
     def init(self, p: Params) -> Memory:
         return {}
 
-    def estimate(
-        self, objective: Objective, p: Params, buffers: Memory, noise: Noise, memory: Memory, at: When
-    ) -> Estimate:
+    def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         offsets = list(self._offsets(objective, p, noise, at)) or [p.matrix.new_zeros(1, p.layout.d)]
-        return Estimate(*expected(objective, p, offsets, 1 / len(offsets)), buffers, memory)
+        return Estimate(*expected(objective, p, offsets, 1 / len(offsets)), memory)
 
     def _offsets(self, objective: Objective, p: Params, noise: Noise, at: When) -> Iterator[Tensor]:
         import torch

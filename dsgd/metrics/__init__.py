@@ -3,15 +3,15 @@
 from dsgd.metrics.accuracy import Accuracy
 from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.equivalence import Equivalence, probe
+from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
-from dsgd.metrics.perturbation import Perturbation
 
 METRICS: dict[str, type[Metric]] = {
     "consensus": Consensus,
     "accuracy": Accuracy,
     "equivalence": Equivalence,
-    "perturbation": Perturbation,
+    "gauges": Gauges,
 }
 
-__all__ = ["METRICS", "Accuracy", "Consensus", "Equivalence", "Metric", "Perturbation", "Snapshot", "Split", "Values"]
+__all__ = ["METRICS", "Accuracy", "Consensus", "Equivalence", "Gauges", "Metric", "Snapshot", "Split", "Values"]
 __all__ += ["probe"]

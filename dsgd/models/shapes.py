@@ -21,4 +21,4 @@ def check_image(shape: tuple[int, ...], model: str) -> None:
 def check_norm(norm: str, allowed: tuple[str, ...]) -> None:
     """ValueError unless the normalisation is one of those allowed."""
     if norm not in allowed:
-        raise ValueError(f"norm={norm!r} is unknown: use one of {', '.join(allowed)}.")
+        raise ValueError(f"norm is {norm}; allowed are {', '.join(allowed)}")

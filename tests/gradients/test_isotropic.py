@@ -27,7 +27,7 @@ def offsets(gradient: AverageDirection | RandomDirection, samples: int) -> torch
     objective = SimpleNamespace(loss_and_grad=loss_and_grad)
     objective.joint = lambda: objective
     p = Params(torch.zeros(1, D, dtype=torch.float64), Layout(("w",), ((D,),)))
-    found = gradient.estimate(objective, p, {}, Noise(0, ((0, 0),)), {}, When(0, 0.1))  # type: ignore[arg-type]
+    found = gradient.estimate(objective, p, Noise(0, ((0, 0),)), {}, When(0, 0.1))  # type: ignore[arg-type]
     points = torch.cat(seen)
     torch.testing.assert_close(found.grads.matrix[0], points.mean(dim=0))
     assert len(points) == samples

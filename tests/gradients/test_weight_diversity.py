@@ -49,7 +49,7 @@ def objective(form: torch.Tensor) -> Any:
 
 def estimate(gradient: WeightDiversity, form: torch.Tensor, rows: torch.Tensor, p: Params) -> torch.Tensor:
     noise = Noise(0, tuple((0, j) for j in range(p.rows)), lambda: cloud(rows))
-    return gradient.estimate(objective(form), p, {}, noise, {}, When(0, 0.1)).grads.matrix
+    return gradient.estimate(objective(form), p, noise, {}, When(0, 0.1)).grads.matrix
 
 
 @pytest.mark.parametrize("rows_of_p", [1, 3])
@@ -81,7 +81,7 @@ def test_a_recorded_run_is_replayed_snapshot_by_snapshot(symmetric: torch.Tensor
     noise = Noise(0, ((0, 0),))
 
     def at(step: int) -> torch.Tensor:
-        return gradient.estimate(objective(symmetric), p, {}, noise, {}, When(step, 0.1)).grads.matrix
+        return gradient.estimate(objective(symmetric), p, noise, {}, When(step, 0.1)).grads.matrix
 
     beside = WeightDiversity(samples=0)
     torch.testing.assert_close(at(9), cubic(p, symmetric)[1].matrix)
@@ -171,7 +171,7 @@ def test_a_snapshot_written_again_is_read_again(symmetric: torch.Tensor, tmp_pat
         write_leaves(snapshot_path(tmp_path, 0), {"w": torch.randn(4, 5, dtype=torch.float64)})
         os.utime(snapshot_path(tmp_path, 0), (seconds, seconds))
         gradient = WeightDiversity(Replay(str(tmp_path)), samples=0)
-        found.append(gradient.estimate(objective(symmetric), p, {}, noise, {}, When(0, 0.1)).grads.matrix)
+        found.append(gradient.estimate(objective(symmetric), p, noise, {}, When(0, 0.1)).grads.matrix)
     assert not torch.equal(*found)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dsgd.metrics.metric import Snapshot, Values, check_every
 
 
 @dataclass(frozen=True)
-class Perturbation:
-    """`perturbation_X`, the mean over replicas of each number X that the method notes: TRAM's d and length |e|."""
+class Gauges:
+    """`gauge_X`, the mean over replicas of each number X that the method notes, such as TRAM's d and length |e|."""
+
+    reads_gauges: ClassVar[bool] = True
 
     every: int | None = None
 
@@ -17,4 +20,4 @@ class Perturbation:
         check_every(self.every)
 
     def __call__(self, snapshot: Snapshot) -> Values:
-        return {f"perturbation_{name}": float(gauge.mean()) for name, gauge in snapshot.gauges.items()}
+        return {f"gauge_{name}": float(gauge.mean()) for name, gauge in snapshot.gauges.items()}

@@ -159,7 +159,7 @@ def test_a_mini_batch_of_one_example_is_refused(small: Make) -> None:
     with pytest.raises(ValueError, match="running_statistics"):
         small(running_statistics="share")
     for m in (1, 7):
-        with pytest.raises(ValueError, match="batch_size is 8, of which .* a part of one example"):
+        with pytest.raises(ValueError, match=r"batch_size is 8, of which .* a part of one example"):
             small(model=NORMALISED, batch_size=8, gradient=MSam(m=m))
     with pytest.raises(ValueError, match="not_finite is quarantine"):
         small(model=NORMALISED, not_finite="quarantine")

@@ -57,8 +57,8 @@ class Snapshot:
     def judged(self) -> Judged:
         """What the replicas, their mean and the twins are judged by.
 
-        The mean model has the mean of the replicas' statistics, or with `recalibrate` those of training examples (10,000
-        at most); the twins have their own.
+        The mean model has the mean of the replicas' statistics, or with `recalibrate` of 10,000 training examples;
+        the twins have their own.
         """
         params, network = self.params, self.network
         mean = trees.mean(params)

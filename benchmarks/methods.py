@@ -10,12 +10,15 @@ import sys
 from dataclasses import dataclass
 from statistics import median
 
+import torch
+
 from dsgd.backends.local import keep_freed_memory
 from dsgd.gradients import GRADIENTS, Gradient
 from dsgd.gradients.look_sam import LookSam
 from dsgd.gradients.m_sam import MSam
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.tram import Tram
+from dsgd.perturbations import cloud
 from dsgd.threads import torch_threads
 
 from .speed import advancing, simulation_of, timed
@@ -52,14 +55,15 @@ METHODS: dict[str, Cost] = {
 
 
 def drawing(n: int, name: str) -> Step | None:
-    """The drawing alone of what a method draws in a step."""
+    """The drawing alone of what a method draws in a step; from N(0, Xi) it is n x n numbers times n deviations."""
     simulation = simulation_of(Workload(n=n))
     p, x = simulation.start().ensemble.params, simulation.feed.batch(0).x
     noise = simulation.noise(0, p)
     if name in ("random_direction", "average_direction"):
         return lambda: noise.normal(p.matrix, "direction")
     if name == "weight_diversity":
-        return lambda: noise.coefficients(n, "diversity")
+        z = torch.from_numpy(noise.coefficients(n, "diversity"))
+        return lambda: cloud(p.matrix).offsets(z)
     if name in ("tram of inputs", "tram fisher", "tram fisher, single"):
         return lambda: noise.normal(x.new_empty(n, x[0].numel()), "inputs")
     return None

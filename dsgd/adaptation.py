@@ -32,7 +32,7 @@ class Prototypes(nn.Module):
 
     def __init__(self, features: nn.Module, prototypes: Tensor, scale: float = 16.0) -> None:
         super().__init__()
-        self.features, self.scale = features, scale
+        self.features, self.scale, self.base = features, scale, len(prototypes)
         self.register_buffer("prototypes", normalize(prototypes, dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,19 +40,18 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def learn(self, x: Tensor, y: Tensor, alpha: float, tau: float = 16.0) -> None:
-        """Adds the classes of a few labelled examples x (N, ...), y (N,), numbered on: their calibrated means.
+        """Adds the classes of a few labelled examples x (N, ...), y (N,), numbered on: their means, calibrated.
 
-        Running statistics stay as they are.
+        Their features are those in eval mode; they are drawn to the prototypes that the classifier began with.
         """
-        kept = {name: buffer.clone() for name, buffer in self.features.named_buffers()}
-        known, found = len(self.prototypes), normalize(self.features(x), dim=1)
-        for name, buffer in self.features.named_buffers():
-            buffer.copy_(kept[name])
+        training = self.features.training
+        known, found = len(self.prototypes), normalize(self.features.eval()(x), dim=1)
+        self.features.train(training)
         labels = y.unique()
         if labels.tolist() != list(range(known, known + len(labels))):
             raise ValueError(f"the new classes are {labels.tolist()}; number them on from {known}, the classes known")
         means = normalize(torch.stack([found[y == label].mean(dim=0) for label in labels]), dim=1)
-        self.prototypes = torch.cat([self.prototypes, calibrated(means, self.prototypes, alpha, tau)])
+        self.prototypes = torch.cat([self.prototypes, calibrated(means, self.prototypes[: self.base], alpha, tau)])
 
 
 def calibrated(new: Tensor, base: Tensor, alpha: float, tau: float = 16.0) -> Tensor:

@@ -149,11 +149,11 @@ def norm(p: Params) -> Tensor:
     return p.matrix.norm(dim=1)
 
 
-def moved(p: Params, direction: Params, factor: Tensor) -> Params:
-    """p + factor * direction in one pass, the factor (rows,)."""
+def moved(p: Params, direction: Params, factor: Tensor, out: Tensor | None = None) -> Params:
+    """p + factor * direction in one pass, the factor (rows,); `out` may be the direction's own matrix."""
     import torch
 
-    out = new_matrix(p.rows, p.matrix)
+    out = new_matrix(p.rows, p.matrix) if out is None else out
     return p.like(torch.addcmul(p.matrix, direction.matrix, factor.unsqueeze(1), out=out))
 
 

@@ -71,7 +71,7 @@ class Wrapped(Optimizer):
         self._steps, self._memory = 0, gradient.init(self._within.read())
 
     def step(self, closure: Any = None, y: Tensor | None = None) -> Any:
-        """The loss at the parameters, after a step: of a closure, or on a mini-batch (x, y)."""
+        """A step: on a closure's loss, or on a mini-batch (x, y). Returns the method's loss, mostly that before it."""
         if closure is None:
             raise ValueError("a wrapped optimizer asks for the loss more than once; give step a closure, or x and y")
         objective = OfClosure(self._within, closure) if y is None else OfExamples(self._within, closure, y)
@@ -83,6 +83,11 @@ class Wrapped(Optimizer):
         self.base.step()
         self._steps, self._memory = self._steps + 1, found.memory
         return found.loss[0]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if hasattr(self, "_within"):
+            raise ValueError("a wrapped optimizer's parameters are fixed; wrap anew with all of them in the base")
+        super().add_param_group(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.base.zero_grad(set_to_none)

@@ -57,15 +57,48 @@ def test_a_new_prototype_is_drawn_to_the_base_prototypes_that_it_is_like() -> No
 
 
 def test_shots_of_new_classes_become_their_prototypes_and_leave_the_others() -> None:
-    classifier, x = Prototypes(features().eval(), numbers(3, 4)), numbers(6, 6)
+    classifier, x = Prototypes(features(), numbers(3, 4)), numbers(6, 6)
     before = classifier.prototypes.clone()
     classifier.learn(x, torch.tensor([3, 3, 3, 4, 4, 4]), alpha=0.0)
     assert torch.equal(classifier.prototypes[:3], before)
+    assert classifier.features.training
+    assert not classifier.features[1].running_mean.any()  # type: ignore[index]
+    classifier.features.eval()
     means = torch.stack([normalize(classifier.features(part), dim=1).mean(dim=0) for part in (x[:3], x[3:])])
     torch.testing.assert_close(classifier.prototypes[3:], normalize(means, dim=1).detach())
     assert classifier(x).shape == (6, 5)
     with pytest.raises(ValueError, match=r"the new classes are \[7\]; number them on from 5"):
         classifier.learn(x[:1], torch.tensor([7]), alpha=0.0)
+
+
+def test_later_classes_are_drawn_to_the_first_prototypes_alone() -> None:
+    classifier, x = Prototypes(features(), numbers(3, 4)), numbers(6, 6)
+    classifier.learn(x[:3], torch.tensor([3, 3, 3]), alpha=0.3)
+    classifier.learn(x[3:], torch.tensor([4, 4, 4]), alpha=0.3)
+    features_of = normalize(classifier.features.eval()(x[3:]), dim=1).mean(dim=0, keepdim=True).detach()
+    expected = calibrated(normalize(features_of, dim=1), normalize(numbers(3, 4), dim=1), 0.3)
+    torch.testing.assert_close(classifier.prototypes[4:], expected)
+
+
+def test_the_pipeline_calibrates_by_its_own_share() -> None:
+    x, y = numbers(6, 6), torch.tensor([3, 3, 3, 4, 4, 4])
+    found = []
+    for share in (0.0, 0.4):
+        csfa = on_stream()
+        csfa.calibration = share
+        csfa.learn(x, y)
+        classifier = Prototypes(features(), numbers(3, 4))
+        classifier.learn(x, y, alpha=share)
+        assert torch.equal(csfa.classifier.prototypes, classifier.prototypes)
+        found.append(classifier.prototypes)
+    assert not torch.equal(*found)
+
+
+def test_the_average_of_entropies_weighs_the_newest_by_a_tenth() -> None:
+    csfa = on_stream()
+    for entropy, average in ((2.0, 2.0), (1.0, 1.9), (0.0, 1.71)):
+        csfa._watch(entropy)
+        assert csfa._average == pytest.approx(average)
 
 
 def test_only_normalisation_layers_move_and_predictions_are_those_before() -> None:

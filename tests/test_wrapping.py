@@ -198,6 +198,8 @@ def test_what_cannot_be_wrapped_is_said() -> None:
         dsgd.wrap(Sam(), module, sgd(other))
     with pytest.raises(ValueError, match="give step a closure, or x and y"):
         dsgd.wrap(Sam(), module, sgd(module)).step()
+    with pytest.raises(ValueError, match="parameters are fixed"):
+        dsgd.wrap(Sam(), module, sgd(module)).add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
     mixed = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
     with pytest.raises(ValueError, match="several dtypes or devices"):
         dsgd.wrap(Sam(), mixed, sgd(mixed))

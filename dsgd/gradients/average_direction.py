@@ -33,5 +33,5 @@ class AverageDirection:
         return {}
 
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
-        scale = self.rho / p.layout.d**0.5
-        return Estimate(*sampled(objective, p, noise, self.samples, lambda z: z * scale), memory)
+        scale = p.matrix.new_full((p.rows,), self.rho / p.layout.d**0.5)
+        return Estimate(*sampled(objective, p, noise, self.samples, lambda z: scale), memory)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
+from dsgd import trees
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -50,40 +51,44 @@ class Gradient(Protocol):
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate: ...
 
 
-def expected(objective: Objective, p: Params, offsets: Iterable[Tensor], weight: float) -> tuple[Tensor, Params]:
-    """weight * sum_k of the loss and gradient at p + offset_k; each offset has shape (rows, d) or (1, d).
+def expected(objective: Objective, p: Params, points: Iterable[Params], weight: float) -> tuple[Tensor, Params]:
+    """weight * sum_k of the loss and gradient at points of p.rows rows each, one at least.
 
-    A single row is evaluated at many offsets in one call.
+    A single row is evaluated at many points in one call.
     """
     if p.rows == 1:
-        return _expected_of_one(objective.joint(), p, list(offsets), weight)
-    loss, grads = p.matrix.new_zeros(p.rows), p.matrix.new_zeros(p.matrix.shape)
-    for offset in offsets:
-        at_offset = objective.loss_and_grad(p.like(p.matrix + offset))
-        loss += weight * at_offset[0]
-        grads.add_(at_offset[1].matrix, alpha=weight)
+        return _expected_of_one(objective.joint(), p, list(points), weight)
+    loss, grads = p.matrix.new_zeros(p.rows), None
+    for point in points:
+        found = objective.loss_and_grad(point)
+        loss.add_(found[0], alpha=weight)
+        if grads is None:
+            grads = found[1].matrix if weight == 1 else found[1].matrix.mul_(weight)
+        else:
+            grads.add_(found[1].matrix, alpha=weight)
+    assert grads is not None
     return loss, p.like(grads)
 
 
-def _expected_of_one(objective: Objective, p: Params, offsets: list[Tensor], weight: float) -> tuple[Tensor, Params]:
+def _expected_of_one(objective: Objective, p: Params, points: list[Params], weight: float) -> tuple[Tensor, Params]:
     import torch
 
     block = max(1, POINTS_AT_ONCE // p.layout.d)
     loss, grads = p.matrix.new_zeros(1), p.matrix.new_zeros(p.matrix.shape)
-    for start in range(0, len(offsets), block):
-        points = p.matrix + torch.cat(offsets[start : start + block])
-        losses, at_points = objective.loss_and_grad(p.like(points))
+    for start in range(0, len(points), block):
+        together = torch.cat([point.matrix for point in points[start : start + block]])
+        losses, at_points = objective.loss_and_grad(p.like(together))
         loss += weight * losses.sum()
         grads += weight * at_points.matrix.sum(dim=0, keepdim=True)
     return loss, p.like(grads)
 
 
 def sampled(
-    objective: Objective, p: Params, noise: Noise, samples: int, offset: Callable[[Params], Params]
+    objective: Objective, p: Params, noise: Noise, samples: int, length: Callable[[Params], Tensor]
 ) -> tuple[Tensor, Params]:
-    """The mean over `samples` draws of the loss and gradient at p + offset(z), z ~ N(0, I)."""
+    """The mean over `samples` draws of the loss and gradient at p + length(z) z, z ~ N(0, I), the length (rows,)."""
     draws = (p.like(noise.normal(p.matrix, "direction", k)) for k in range(samples))
-    return expected(objective, p, (offset(z).matrix for z in draws), 1 / samples)
+    return expected(objective, p, (trees.moved(p, z, length(z), out=z.matrix) for z in draws), 1 / samples)
 
 
 def check_samples(samples: int) -> None:

@@ -24,6 +24,7 @@ class ImbSam:
 
     L_head and L_tail add up to the mini-batch loss. A class is of the tail if it has fewer than `eta` training
     examples: in all (`counts` global), or of the replica's own (local). A mini-batch without any is a plain step's.
+    The metric `gauges` reports the share of tail examples.
     """
 
     row_wise: ClassVar[bool] = False  # what a run's data hold is not another's
@@ -53,4 +54,5 @@ class ImbSam:
         of_tail = objective.loss_and_grad(p, weights)[1]
         worst = trees.moved(p, of_tail, self.rho / (trees.norm(of_tail) + TINY))
         flat = objective.loss_and_grad(worst, weights)[1]
-        return Estimate(loss, g - of_tail + Scaled(flat, self.tail_weight), memory)
+        share = tail.to(p.matrix.dtype).mean(dim=1, keepdim=True)
+        return Estimate(loss, g - of_tail + Scaled(flat, self.tail_weight), memory, {"tail": share})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Projection = Literal["global", "tensor"]
-ROUNDINGS = 100  # in units of the precision: shorter than that, what is orthogonal is rounding
+ROUNDINGS = 100  # in units of the precision and of the gradient: what is orthogonal and shorter is rounding
 
 
 @dataclass(frozen=True)
@@ -46,36 +46,33 @@ class LookSam:
         check_choice("projection", self.projection, Projection)
 
     def init(self, p: Params) -> Memory:
-        return {"across": p.matrix.new_zeros(p.matrix.shape)}
+        return {"orthogonal": p.matrix.new_zeros(p.matrix.shape), "length": p.matrix.new_zeros(p.rows, 1)}
 
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
-        loss, g = objective.loss_and_grad(p)
-        if at.step % self.k:
-            across = p.like(memory["across"])
-            factor = self.alpha * self._norm(g) / (self._norm(across) + TINY)
-            return Estimate(loss, _plus(g, across, factor), memory)
-        worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
-        perturbed = objective.loss_and_grad(worst)[1]
-        return Estimate(loss, perturbed, {"across": self._across(perturbed, g).matrix})
-
-    def _across(self, perturbed: Params, g: Params) -> Params:
-        """What of the perturbed gradient is orthogonal to g; 0 where that is no more than rounding."""
         import torch
 
+        loss, g = objective.loss_and_grad(p)
+        if at.step % self.k:
+            orthogonal = p.like(memory["orthogonal"])
+            length = trees.leaf_norms(orthogonal) if self.projection == "tensor" else memory["length"][:, 0]
+            factor = self.alpha * (clean := self._norm(g)) / (length + TINY)
+            rounding = ROUNDINGS * torch.finfo(g.matrix.dtype).eps * clean
+            return Estimate(loss, _plus(g, orthogonal, factor.where(length > rounding, 0.0)), memory)
+        worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
+        perturbed = objective.loss_and_grad(worst)[1]
         along = self._dot(perturbed, g) / (self._norm(g).square() + TINY**2)
-        across = _plus(perturbed, g, -along)
-        rounding = ROUNDINGS * torch.finfo(g.matrix.dtype).eps
-        kept = self._norm(across) > rounding * self._norm(perturbed)
-        return across.like(across.matrix.where(kept, 0.0))
+        orthogonal = _plus(perturbed, g, -along)
+        length = trees.norm(orthogonal).unsqueeze(1)
+        return Estimate(loss, perturbed, {"orthogonal": orthogonal.matrix, "length": length})
 
     def _norm(self, p: Params) -> Tensor:
-        """(rows, 1), or (rows, d) where each leaf has its own."""
-        return trees.leaf_norms(p) if self.projection == "tensor" else trees.norm(p).unsqueeze(1)
+        """(rows,), or (rows, d) where each leaf has its own."""
+        return trees.leaf_norms(p) if self.projection == "tensor" else trees.norm(p)
 
     def _dot(self, p: Params, q: Params) -> Tensor:
-        return trees.leaf_dots(p, q) if self.projection == "tensor" else trees.dot(p, q).unsqueeze(1)
+        return trees.leaf_dots(p, q) if self.projection == "tensor" else trees.dot(p, q)
 
 
 def _plus(p: Params, q: Params, factor: Tensor) -> Params:
-    """p + factor q, the factor (rows, 1) or (rows, d)."""
-    return p.like(p.matrix.addcmul(q.matrix, factor))
+    """p + factor q, the factor (rows,) or (rows, d)."""
+    return trees.moved(p, q, factor) if factor.dim() == 1 else p.like(p.matrix.addcmul(q.matrix, factor))

@@ -6,7 +6,7 @@ The isotropic average-direction sharpness of Wen, Ma & Li 2023 (arXiv 2211.05729
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dsgd import trees
 from dsgd.gradients.gradient import Estimate, check_not_negative, check_samples, sampled
@@ -14,6 +14,9 @@ from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
 from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class RandomDirection:
         return {}
 
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
-        def offset(z: Params) -> Params:
-            return z * (self.rho / trees.norm(z))
+        def length(z: Params) -> Tensor:
+            return self.rho / trees.norm(z)
 
-        return Estimate(*sampled(objective, p, noise, self.samples, offset), memory)
+        return Estimate(*sampled(objective, p, noise, self.samples, length), memory)

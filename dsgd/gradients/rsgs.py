@@ -65,14 +65,16 @@ class Rsgs:
         sure = self._sure(objective, p)
         loss, g = unlabelled.loss_and_grad(p, mean_over(sure, p.matrix))
         g = _only(g, adapted)
-        worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
+        scale = self.rho / (trees.norm(g) + TINY)
+        worst = trees.moved(p, g, scale)
         still = sure & self._sure(objective, worst)
         entropy, perturbed = unlabelled.loss_and_grad(worst, mean_over(still, p.matrix))
         perturbed = _only(perturbed, adapted)
         grads = without_across(g, perturbed, self.alpha) if self.alpha else perturbed
-        grads = grads * still.any(dim=1).to(p.matrix.dtype)
+        if not (any_sure := still.any(dim=1)).all():
+            grads = grads * any_sure.to(p.matrix.dtype)
         kept = still.to(p.matrix.dtype).mean(dim=1, keepdim=True)
-        length = (worst.matrix - p.matrix).norm(dim=1, keepdim=True)
+        length = (scale * trees.norm(g)).unsqueeze(1)
         return Estimate(loss, grads, memory, {"kept": kept, "length": length, "entropy": entropy.unsqueeze(1)})
 
     def _sure(self, objective: Objective, p: Params) -> Tensor:

@@ -6,12 +6,13 @@ the covariance of the replicas, which comes from one of `SOURCES`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from dsgd import trees
 from dsgd.gradients.gradient import Estimate, check_samples, expected
-from dsgd.gradients.sources import Replicas, Source, Stationary
+from dsgd.gradients.sources import Gaussian, Replicas, Source, Stationary
 from dsgd.objectives import Objective
 from dsgd.perturbations import Cloud, Noise, degree3
 from dsgd.state import Memory, When
@@ -50,22 +51,25 @@ class WeightDiversity:
         return {}
 
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
-        offsets = list(self._offsets(objective, p, noise, at)) or [p.matrix.new_zeros(1, p.layout.d)]
-        return Estimate(*expected(objective, p, offsets, 1 / len(offsets)), memory)
-
-    def _offsets(self, objective: Objective, p: Params, noise: Noise, at: When) -> Iterator[Tensor]:
-        import torch
-
         gaussian = self.source.gaussian(objective, p, noise, at)
         if gaussian is None:
-            return
+            return Estimate(*objective.loss_and_grad(p), memory)
         if not self.samples and isinstance(gaussian, Cloud):
-            yield from cubature_offsets(gaussian)
+            offsets = list(cubature_offsets(gaussian)) or [p.matrix.new_zeros(1, p.layout.d)]
+            points: Iterable[Params] = (p.like(p.matrix + offset) for offset in offsets)
+            return Estimate(*expected(objective, p, points, 1 / len(offsets)), memory)
+        return Estimate(*expected(objective, p, self._pairs(gaussian, p, noise), 1 / (2 * self.samples)), memory)
+
+    def _pairs(self, gaussian: Gaussian, p: Params, noise: Noise) -> Iterator[Params]:
+        """p + e and p - e for each draw of e."""
+        import torch
+
+        one = p.matrix.new_ones(p.rows)
         for k in range(self.samples):
             z = torch.from_numpy(noise.coefficients(gaussian.size, "diversity", k)).to(p.matrix)
-            offset = gaussian.offsets(z)
-            yield offset
-            yield -offset
+            offset = p.like(gaussian.offsets(z))
+            yield trees.moved(p, offset, one)
+            yield trees.moved(p, offset, -one, out=offset.matrix)
 
 
 def cubature_offsets(gaussian: Cloud) -> Iterator[Tensor]:

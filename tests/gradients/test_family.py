@@ -29,15 +29,17 @@ from dsgd.gradients.gsam import Gsam
 from dsgd.gradients.imb_sam import ImbSam
 from dsgd.gradients.look_sam import LookSam
 from dsgd.gradients.m_sam import MSam
+from dsgd.gradients.moves import fisher_moved
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.random_direction import RandomDirection
 from dsgd.gradients.rsgs import Entropy, Rsgs
 from dsgd.gradients.sam import Sam
 from dsgd.gradients.ssam import Ssam
-from dsgd.gradients.tram import Tram, divergence
+from dsgd.gradients.tram import Tram, divergence, noisy
 from dsgd.gradients.unified_sam import UnifiedSam
 from dsgd.gradients.usam import Usam
 from dsgd.gradients.vasso import Vasso
+from dsgd.learning_rates import Constant
 from dsgd.models import Mlp
 from dsgd.objectives import Batch, Objective, network
 from dsgd.optimizers import Sgd
@@ -106,6 +108,15 @@ def stepped(
     return found
 
 
+def _fisher() -> tuple[float, float]:
+    """H (w + gamma F g / sqrt(g^T F g)) + b, F = 1 / (1 + eta g^2), in plain numbers."""
+    g, f = (4.5, -2.25), [1 / (1 + 0.1 * x * x) for x in (4.5, -2.25)]
+    length = math.sqrt(sum(x * x * y for x, y in zip(g, f, strict=True)))
+    point = [w + 0.1 * y * x / length for w, x, y in zip(START, g, f, strict=True)]
+    return 4 * point[0] + 0.5, point[1] - 0.25
+
+
+FISHER = _fisher()
 GOLDEN: dict[str, tuple[Gradient, tuple[float, float], tuple[float, float]]] = {
     "plain": (Plain(), (4.5, -2.25), (0.55, -1.775)),
     "sam": (Sam(0.1), (4.8577708764, -2.2947213595), (0.5142229124, -1.770527864)),
@@ -114,6 +125,7 @@ GOLDEN: dict[str, tuple[Gradient, tuple[float, float], tuple[float, float]]] = {
     "ssam on usam": (Ssam(0.1, "usam"), (4.6827531214, -1.839653012), (0.5317246879, -1.8160346988)),
     "asam of all": (Asam(0.1, "all"), (4.7828427125, -2.3914213562), (0.5217157288, -1.7608578644)),
     "asam of weights": (Asam(0.1, "weights"), (4.7863791193, -2.3917753505), (0.5213620881, -1.760822465)),
+    "fisher_sam": (FisherSam(0.1, 0.1), FISHER, tuple(w - 0.1 * g for w, g in zip(START, FISHER, strict=True))),
     "gsam": (Gsam(0.1, 0.1, 0.4), (4.8769702454, -2.254077586), (0.5123029755, -1.7745922414)),
 }
 
@@ -136,11 +148,16 @@ def test_weight_decay_is_added_at_w_and_takes_no_part_in_the_ascent(gradient: Gr
     torch.testing.assert_close(after, numbers(*w), rtol=0, atol=1e-9)
 
 
+def test_weight_decay_within_the_loss_takes_part_in_the_ascent() -> None:
+    """wd |w|^2 / 2 added to f, wd = 0.1."""
+    ((_, after),) = stepped(Sam(0.1), Quadratics((((4.1, 1.1), (0.5, -0.25)),)))
+    torch.testing.assert_close(after, numbers(0.5038126468, -1.7498290076), rtol=0, atol=1e-9)
+
+
 def test_the_second_steps_have_the_golden_values() -> None:
     gradient = LookSam(0.1, k=2, alpha=0.7)
     first = estimated(gradient, Quadratics(), at(*START))
-    across = first.memory["across"][0]
-    torch.testing.assert_close(across, numbers(0.0536656315, 0.1073312629), rtol=0, atol=1e-9)
+    torch.testing.assert_close(first.memory["orthogonal"][0], numbers(0.0536656315, 0.1073312629), rtol=0, atol=1e-9)
     (_, _), (g, w) = stepped(gradient, Quadratics(), 2)
     torch.testing.assert_close(g, numbers(3.5770790441, 0.0198469252), rtol=0, atol=1e-9)
     torch.testing.assert_close(w, numbers(0.156515008, -1.7725125566), rtol=0, atol=1e-9)
@@ -289,11 +306,13 @@ def test_look_sam_uses_what_it_remembers_and_forgets_what_is_rounding(batch: tup
         second = estimated(gradient, objective, p, first.memory, When(1, 0.1))
         added = second.grads - plain
         torch.testing.assert_close(trees.norm(added), 0.7 * trees.norm(plain), rtol=1e-6, atol=0)
-        assert second.memory["across"] is first.memory["across"]
+        assert second.memory["orthogonal"] is first.memory["orthogonal"]
         fourth = estimated(gradient, objective, p, second.memory, When(3, 0.1))
         torch.testing.assert_close(fourth.grads.matrix, estimated(Sam(0.5), objective, p).grads.matrix)
     round_bowl = Quadratics((((3.0, 3.0), (0.0, 0.0)),))
-    assert not estimated(LookSam(0.1), round_bowl, at(*START)).memory["across"].any()
+    memory = estimated(LookSam(0.1), round_bowl, at(*START)).memory
+    between = estimated(LookSam(0.1), round_bowl, at(*START), memory, When(1, 0.1)).grads
+    assert torch.equal(between.matrix, estimated(Plain(), round_bowl, at(*START)).grads.matrix)
 
 
 @pytest.mark.parametrize("name", GRADIENTS)
@@ -336,8 +355,6 @@ def test_every_method_learns_the_digits(small: Make, name: str) -> None:
 
 
 def test_with_a_learning_rate_of_nothing_the_replicas_stay_to_the_bit(small: Make) -> None:
-    from dsgd.learning_rates import Constant
-
     for name in GRADIENTS:
         run = small(gradient=GRADIENTS[name](), learning_rate=Constant(1e-300), n=1, optimizer=Sgd(momentum=0.9))
         simulation = Simulation(run, Local(1), CPU)
@@ -420,6 +437,22 @@ def test_class_counts_are_of_all_examples_or_of_a_replicas_own(small: Make) -> N
     assert torch.equal(objective.joint().class_counts("local"), total)
 
 
+def test_the_tail_is_of_all_counts_or_of_the_replicas_own(small: Make) -> None:
+    """By their gauge: the share of tail examples in the mini-batch."""
+    from dsgd.data import Dirichlet
+
+    run = small(task=Task(Digits(train_size=400), Dirichlet(0.3)), n=4, batch_size=16)
+    simulation = Simulation(run, Local(4), CPU)
+    objective, p = simulation.objective(0), simulation.start().ensemble.params
+    for of in ("global", "local"):
+        gradient = ImbSam(eta=12, counts=of)  # type: ignore[arg-type]
+        rare = (objective.class_counts(of) < 12).expand(4, -1)
+        expected = torch.stack([row[y].double().mean() for row, y in zip(rare, objective.y, strict=True)])
+        found = estimated(gradient, objective, p)
+        torch.testing.assert_close(found.gauges["tail"][:, 0], expected)
+        assert torch.equal(found.grads.matrix, estimated(Plain(), objective, p).grads.matrix) == (of == "global")
+
+
 # CSAM ----------------------------------------------------------------------------------------------------------------
 
 
@@ -452,6 +485,15 @@ def test_csam_is_sam_where_nobody_is_sure_and_without_gamma() -> None:
     )
     found, other = (estimated(g, objective, p).grads.matrix for g in (Csam(0.05, 2.0), Sam(0.05)))
     assert float((found - other).norm() / other.norm()) > 0.01
+
+
+def test_a_detached_weight_reaches_the_step() -> None:
+    objective, p = imbalanced(0, 1, 2, 0)
+    found, other = (estimated(Csam(0.05, 2.0, detach), objective, p).grads.matrix for detach in (True, False))
+    worst = p + objective.loss_and_grad(p)[1] * (0.05 / trees.norm(objective.loss_and_grad(p)[1]))
+    expected = objective.under(Calibrated(2.0, True)).loss_and_grad(worst)[1].matrix
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(found, other, rtol=1e-3)
 
 
 # TRAM ----------------------------------------------------------------------------------------------------------------
@@ -525,6 +567,20 @@ def test_trams_gauge_has_length_d_in_its_own_measure(batch: tuple[Objective, Par
     assert (distances[1] < distances[2]).all()
 
 
+def test_the_divergence_is_scaled_and_that_of_a_step_is_tiny(small: Make, batch: tuple[Objective, Params]) -> None:
+    objective, p = batch
+    noted = [estimated(Tram("input", d_scale=scale), objective, p).gauges["d"] for scale in (1.0, 7.0)]
+    torch.testing.assert_close(7 * noted[0], noted[1])
+    run = small(model=Mlp((8,)), gradient=Tram("previous"), batch_size=16, learning_rate=Constant(0.02))
+    simulation = Simulation(run, Local(4), CPU)
+    world = simulation.start()
+    for _ in range(20):
+        world = simulation.advance(world)
+    d = world.ensemble.memory["gauges"]["d"]
+    assert (d > 0).all()
+    assert (d < 1e-3).all()
+
+
 def test_a_run_reports_what_tram_notes(small: Make) -> None:
     import dsgd
     from dsgd.metrics import Gauges
@@ -543,7 +599,11 @@ def test_trams_fisher_is_fisher_sams_with_the_squared_gradient_of_noised_inputs(
     torch.testing.assert_close(silent, estimated(FisherSam(), objective, p).grads.matrix, rtol=1e-12, atol=1e-14)
     apart, single = (estimated(Tram("fisher", single_pass=one), objective, p).grads.matrix for one in (False, True))
     assert not torch.equal(apart, silent)
-    assert not torch.equal(apart, single)
+    noised = noisy(objective, Noise(0, tuple((0, j) for j in range(4))), 0.1)
+    of, clean = noised.loss_and_grad(p)[1], objective.loss_and_grad(p)[1]
+    for found, g in ((apart, clean), (single, of)):
+        point = fisher_moved(p, g, of, 0.1, 0.1)
+        torch.testing.assert_close(found, objective.loss_and_grad(point)[1].matrix, rtol=1e-10, atol=1e-13)
 
 
 # RSGS ----------------------------------------------------------------------------------------------------------------
@@ -574,6 +634,25 @@ def test_rsgs_moves_by_sure_examples_alone_and_not_at_all_without_any(batch: tup
     nobody = estimated(Rsgs(margin=1e-9), objective, p)
     assert not nobody.grads.matrix.any()
     assert not nobody.gauges["length"].any()
+
+
+def test_rsgs_looks_again_who_is_sure_where_it_has_moved_to(batch: tuple[Objective, Params]) -> None:
+    """Those sure at both points, by the entropy of the scaled outputs."""
+    objective, p = batch
+    entropy = Entropy(1.7)
+    limit = float(entropy(objective.logits(p), objective.y).median())
+    gradient = Rsgs(rho=2.0, alpha=0.3, margin=limit / math.log(10), scale=1.7)
+    under = objective.under(entropy)
+    sure = entropy(objective.logits(p), objective.y) < limit
+    g = under.loss_and_grad(p, sure / sure.sum(dim=1, keepdim=True).clamp(min=1).double())[1]
+    worst = p + g * (2.0 / (trees.norm(g) + 1e-12))
+    then = entropy(objective.logits(worst), objective.y) < limit
+    assert (sure & ~then).any() or (~sure & then).any()
+    both = sure & then
+    h = under.loss_and_grad(worst, both / both.sum(dim=1, keepdim=True).clamp(min=1).double())[1]
+    share = trees.dot(g, h) / trees.dot(h, h).clamp(min=1e-30)
+    expected = (h - (g - h * share) * 0.3) * both.any(dim=1).double()
+    torch.testing.assert_close(estimated(gradient, objective, p).grads.matrix, expected.matrix, rtol=1e-9, atol=1e-12)
 
 
 def test_rsgs_takes_away_what_is_orthogonal_to_the_perturbed_gradient(batch: tuple[Objective, Params]) -> None:

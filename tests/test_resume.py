@@ -25,13 +25,15 @@ from dsgd.cli import recording, signals
 from dsgd.communicators import Local
 from dsgd.fingerprint import origin
 from dsgd.footprint import layout_of
+from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.keeping import FolderKeeper, Keeping
 from dsgd.learning_rates import Multistep
 from dsgd.locks import LOCK, locked
 from dsgd.loop import STEPS_BETWEEN_ASKING, Result, Stopped, simulate
-from dsgd.metrics import Accuracy, Consensus
+from dsgd.metrics import Accuracy, Consensus, Gauges
+from dsgd.models import Mlp
 from dsgd.optimizers import AdamW, Lamb, Sgd
 from dsgd.results import RunFolder, read_history, read_summary
 from dsgd.run import Run
@@ -112,8 +114,28 @@ def test_stopped_anywhere_and_begun_again_is_the_same_run(
         measure_every=3,
         steps=12,
     )
-    folder = RunFolder.create(tmp_path / "run", run.describe(), device="cpu")
-    for step in sorted(chance.sample(range(1, run.steps), 2)):
+    assert_goes_on(run, tmp_path / "run", sorted(chance.sample(range(1, run.steps), 2)))
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_every_method_begun_again_is_the_same_run(small: Make, tmp_path: Path, name: str) -> None:
+    """With momentum, the method's memory and running statistics; stopped within LookSAM's period."""
+    run = small(
+        gradient=GRADIENTS[name](),
+        model=Mlp((6,), norm="batch"),
+        batch_size=8,
+        optimizer=Sgd(momentum=0.9),
+        metrics=(Accuracy(), Gauges()),
+        measure_every=4,
+        steps=16,
+    )
+    assert_goes_on(run, tmp_path / "run", [5, 13])
+
+
+def assert_goes_on(run: Run, path: Path, steps: list[int]) -> None:
+    """Stopped after these steps and begun again it is the uninterrupted run, to the bit."""
+    folder = RunFolder.create(path, run.describe(), device="cpu")
+    for step in steps:
         assert stopped_at(run, folder, step) is None
         assert step_of(generations(folder.path)[-1]) == step
     late = stopped_at(run, folder, 99)

@@ -170,6 +170,11 @@ def _files(value: Any) -> Iterator[Path]:
 def _check_normalisation(run: Run) -> None:
     """ValueError for what batch normalisation cannot be trained with."""
     if getattr(run.model, "least_batch_size", 1) < 2:
+        if run.running_statistics != "mix":
+            raise ValueError(
+                f"running_statistics is {run.running_statistics}, but the model has no batch normalisation; take one "
+                "with norm batch, or leave it out"
+            )
         return
     if run.running_statistics == "mix" and run.not_finite == "quarantine":
         raise ValueError(

@@ -7,7 +7,7 @@ replica axis, and a number a replica broadcasts over that replica's parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -203,20 +203,16 @@ def _spread(p: Params, numbers: Sequence[Tensor]) -> Tensor:
     return torch.cat([each.expand(-1, size) for each, size in zip(numbers, p.layout.sizes, strict=True)], dim=1)
 
 
-def normalisation_leaves(p: Params) -> Tensor:
-    """Which of the d numbers are weights and biases of normalisation layers, whose weights alone are vectors."""
-    import torch
-
+def normalisation_names(p: Params) -> set[str]:
+    """Names of the weights and biases of normalisation layers: their weights alone are vectors."""
     layers = {name.removesuffix("weight") for name, leaf in p.items() if name.endswith("weight") and leaf.dim() == 2}
-    of_layer = [name.rpartition(".")[0] + "." in layers or (name in ("weight", "bias") and "" in layers) for name in p]
-    sizes = torch.tensor(p.layout.sizes)
-    return torch.tensor(of_layer).repeat_interleave(sizes).to(p.matrix.device)
+    return {name for name in p if any(name in (f"{layer}weight", f"{layer}bias") for layer in layers)}
 
 
-def leaves_with(p: Params, text: str) -> Tensor:
-    """Which of the d numbers are of a leaf whose name has the text in it."""
+def leaves_of(p: Params, names: Collection[str]) -> Tensor:
+    """Which of the d numbers are of leaves with these names."""
     import torch
 
-    sizes = torch.tensor(p.layout.sizes, device=p.matrix.device)
-    named = torch.tensor([text in name for name in p.layout.names], device=p.matrix.device)
-    return named.repeat_interleave(sizes)
+    sizes = torch.tensor(p.layout.sizes)
+    chosen = torch.tensor([name in names for name in p.layout.names])
+    return chosen.repeat_interleave(sizes).to(p.matrix.device)

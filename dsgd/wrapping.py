@@ -39,8 +39,10 @@ def wrap(
     `step(x, y)` is one step on the mini-batch x (B, ...), y (B,), the mean cross entropy of the module's outputs (B,
     classes). `step(closure)` is one on any loss: the closure clears the gradients, computes the loss, calls its
     `backward()` and returns it; methods that look at single examples cannot take it. Schedulers are given the wrapper
-    or `base`, whose groups they share. ImbSAM needs the `class_counts` (classes,) of the training examples, GSAM the
-    learning rate's greatest and last value. Running statistics of normalisation move once a step, at the parameters.
+    or `base`, whose groups they share. ImbSAM needs the `class_counts` (classes,) of the training examples, GSAM with a
+    radius that follows the learning rate its greatest and last value. ValueError where they lack.
+
+    Running statistics of normalisation move once a step, at the parameters.
     """
     return Wrapped(gradient, module, base, seed, class_counts, lr_max, lr_last)
 
@@ -58,6 +60,10 @@ class Wrapped(Optimizer):
         lr_max: float,
         lr_last: float,
     ) -> None:
+        if isinstance(base, torch.optim.LBFGS):
+            raise ValueError("LBFGS asks for the loss itself, between its own steps; wrap another optimizer")
+        if getattr(gradient, "follows_lr", False) and not lr_max > 0:
+            raise ValueError("this method follows the learning rate; give its greatest and last, lr_max and lr_last")
         stepped = {id(p) for group in base.param_groups for p in group["params"]}
         named = {name: p for name, p in module.named_parameters() if id(p) in stepped}
         if len(named) < len(stepped):
@@ -72,7 +78,7 @@ class Wrapped(Optimizer):
 
     def step(self, closure: Any = None, y: Tensor | None = None) -> Any:
         """A step: on a closure's loss, or on a mini-batch (x, y). Returns the method's loss, mostly that before it."""
-        if closure is None:
+        if closure is None or (y is None and not callable(closure)):
             raise ValueError("a wrapped optimizer asks for the loss more than once; give step a closure, or x and y")
         objective = OfClosure(self._within, closure) if y is None else OfExamples(self._within, closure, y)
         p, at = self._within.read(), When(self._steps, self.param_groups[0]["lr"], *self._span)
@@ -97,7 +103,7 @@ class Wrapped(Optimizer):
         return {"base": self.base.state_dict(), "gradient": memory, "steps": self._steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        if set(state_dict["gradient"]) != set(self._memory):
+        if set(state_dict.get("gradient", {"none": None})) != set(self._memory):
             raise ValueError("the state is of another gradient method; wrap with the one that it was saved from")
         self.base.load_state_dict(state_dict["base"])
         self.param_groups, self.state = self.base.param_groups, self.base.state
@@ -186,7 +192,10 @@ class OfClosure:
 
     def _one(self, p: Params, weights: Tensor | None) -> tuple[Tensor, Params]:
         with self.within.at(p), torch.enable_grad():
+            self.within.module.zero_grad()
             loss = self.closure()
+        if all(own.grad is None for own in self.within.named.values()):
+            raise ValueError("the closure left no gradients; let it call backward() on the loss that it returns")
         return torch.as_tensor(loss).detach(), self.within.gradients()
 
     def look(self) -> None:
@@ -277,7 +286,13 @@ class OfExamples:
     def class_counts(self, of: str) -> Tensor:
         if self.within.class_counts is None:
             raise ValueError("this method counts classes; give wrap the class_counts of the training examples")
-        return self.within.class_counts[None].to(self.labels.device)
+        counts = torch.as_tensor(self.within.class_counts, device=self.labels.device)
+        if counts.dim() != 1 or int(self.labels.max()) >= len(counts) or (counts < 0).any():
+            raise ValueError(
+                f"class_counts has shape {tuple(counts.shape)}; give one number, at least 0, for each of the classes, "
+                f"of which a label is {int(self.labels.max())}"
+            )
+        return counts[None]
 
 
 def _row_by_row(

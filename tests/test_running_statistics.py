@@ -158,6 +158,8 @@ def test_a_mini_batch_of_one_example_is_refused(small: Make) -> None:
         small(model=NORMALISED, batch_size=1)
     with pytest.raises(ValueError, match="running_statistics"):
         small(running_statistics="share")
+    with pytest.raises(ValueError, match="running_statistics is local, but the model has no batch normalisation"):
+        small(running_statistics="local")
     for m in (1, 7):
         with pytest.raises(ValueError, match=r"batch_size is 8, of which .* a part of one example"):
             small(model=NORMALISED, batch_size=8, gradient=MSam(m=m))

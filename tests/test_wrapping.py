@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.nn.functional import cross_entropy
 import dsgd
 from dsgd.gradients import GRADIENTS, Gradient
 from dsgd.gradients.csam import Csam
+from dsgd.gradients.gsam import Gsam
 from dsgd.gradients.imb_sam import ImbSam
 from dsgd.gradients.look_sam import LookSam
 from dsgd.gradients.m_sam import MSam
@@ -97,6 +99,27 @@ def test_a_closure_does_as_well(batches: Batches, name: str) -> None:
     assert losses[0] == pytest.approx(float(cross_entropy(model()(batches[0][0]), batches[0][1]).detach()))
 
 
+def test_a_closure_need_not_clear_gradients_but_must_leave_some(batches: Batches) -> None:
+    found = []
+    for clears in (True, False):
+        module = model()
+        optimizer = dsgd.wrap(Sam(), module, sgd(module))
+
+        def closure(x: torch.Tensor, y: torch.Tensor, clears: bool = clears, module: Any = module) -> torch.Tensor:
+            if clears:
+                module.zero_grad()
+            loss = cross_entropy(module(x), y)
+            loss.backward()
+            return loss
+
+        for batch in batches:
+            optimizer.step(partial(closure, *batch))
+        found.append(flat(module))
+    assert torch.equal(*found)
+    with pytest.raises(ValueError, match=r"the closure left no gradients; let it call backward\(\)"):
+        optimizer.step(lambda: cross_entropy(module(batches[0][0]), batches[0][1]))
+
+
 @pytest.mark.parametrize("gradient", [MSam(), ImbSam(), Csam(), Tram()], ids=lambda gradient: type(gradient).__name__)
 def test_what_looks_at_examples_is_refused_a_closure(batches: Batches, gradient: Gradient) -> None:
     module = model()
@@ -136,7 +159,7 @@ def test_running_statistics_move_once_as_in_a_plain_step(name: str) -> None:
         torch.manual_seed(3)
         norm = nn.BatchNorm1d(5)
         module = nn.Sequential(nn.Linear(6, 5), norm, nn.ReLU(), nn.Linear(5, 3)).double()
-        optimizer = dsgd.wrap(gradient, module, sgd(module), class_counts=COUNTS)
+        optimizer = dsgd.wrap(gradient, module, sgd(module), class_counts=COUNTS, lr_max=0.1, lr_last=0.1)
         optimizer.step(torch.randn(16, 6, dtype=torch.float64), torch.randint(0, 3, (16,)))
         return norm
 
@@ -200,6 +223,19 @@ def test_what_cannot_be_wrapped_is_said() -> None:
         dsgd.wrap(Sam(), module, sgd(module)).step()
     with pytest.raises(ValueError, match="parameters are fixed"):
         dsgd.wrap(Sam(), module, sgd(module)).add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+    with pytest.raises(ValueError, match="give step a closure, or x and y"):
+        dsgd.wrap(Sam(), module, sgd(module)).step(torch.zeros(2, 6))
+    with pytest.raises(ValueError, match="LBFGS asks for the loss itself"):
+        dsgd.wrap(Sam(), module, torch.optim.LBFGS(module.parameters()))
+    with pytest.raises(ValueError, match="give its greatest and last, lr_max and lr_last"):
+        dsgd.wrap(Gsam(), module, sgd(module))
+    with pytest.raises(ValueError, match="of another gradient method"):
+        dsgd.wrap(Vasso(), module, sgd(module)).load_state_dict(sgd(module).state_dict())
+    for counts in ([5, 50], [5, 50, -1], [[5, 50, 500]]):
+        with pytest.raises(ValueError, match="class_counts has shape"):
+            dsgd.wrap(ImbSam(), module, sgd(module), class_counts=counts).step(  # type: ignore[arg-type]
+                torch.zeros(3, 6).double(), torch.arange(3)
+            )
     mixed = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
     with pytest.raises(ValueError, match="several dtypes or devices"):
         dsgd.wrap(Sam(), mixed, sgd(mixed))

@@ -47,6 +47,6 @@ class Asam:
 
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
-        scaled = None if self.convention == "all" else trees.leaves_with(p, "weight")
+        scaled = None if self.convention == "all" else trees.leaves_of(p, {name for name in p if "weight" in name})
         worst = adaptively_moved(p, g, self.rho, scaled, self.xi)
         return Estimate(loss, objective.loss_and_grad(worst)[1], memory)

@@ -33,6 +33,12 @@ class Gsam:
         check_not_negative(rho_max=self.rho_max)
         check_not_negative(rho_min=self.rho_min)
         check_not_negative(alpha=self.alpha)
+        if self.rho_max < self.rho_min:
+            raise ValueError(f"rho_max is {self.rho_max}, below rho_min of {self.rho_min}; give at least as much")
+
+    @property
+    def follows_lr(self) -> bool:
+        return self.rho_max != self.rho_min
 
     def init(self, p: Params) -> Memory:
         return {}

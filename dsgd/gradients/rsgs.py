@@ -31,7 +31,8 @@ class Rsgs:
 
     h is over the examples with H < `margin` ln(classes), h' at w + rho h / |h| over those of them that are so there
     too; without any the gradient is 0. Outputs are multiplied by `scale`. `adapts` normalisation: all but the weights
-    and biases of normalisation layers stay. SAR at alpha = 0; Tent at alpha = rho = 0 without a margin (inf). The
+    and biases of normalisation layers stay. SAR at alpha = 0; Tent at alpha = rho = 0 without a margin (inf). It
+    adapts a model that is trained already; one that is not is sure of nothing. The
     metric `gauges` reports the share of examples kept, |e| as `length`, and their entropy at w + e.
     """
 
@@ -86,12 +87,12 @@ class Rsgs:
         """Which of the d numbers move; None: all."""
         if self.adapts == "all":
             return None
-        found = trees.normalisation_leaves(p)
-        if not found.any():
+        names = trees.normalisation_names(p)
+        if not names:
             raise ValueError(
                 "adapts is normalisation, but the model has no normalisation layers; take one that has, or adapts all"
             )
-        return found
+        return trees.leaves_of(p, names)
 
 
 @dataclass(frozen=True)

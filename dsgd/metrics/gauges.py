@@ -10,7 +10,7 @@ from dsgd.metrics.metric import Snapshot, Values, check_every
 
 @dataclass(frozen=True)
 class Gauges:
-    """`gauge_X`, the mean over replicas of each number X that the method notes, such as TRAM's d and length |e|."""
+    """`gauge_X`, the mean over replicas of each number X that the method notes: tram, rsgs and imb_sam do."""
 
     reads_gauges: ClassVar[bool] = True
 

@@ -279,6 +279,8 @@ def test_gsams_radius_follows_the_learning_rate_and_is_never_negative() -> None:
     for lr, rho in ((0.3, 0.6), (0.1, 0.1), (0.2, 0.35), (0.0, 0.0)):
         assert gradient.radius(When(0, lr, lr_max=0.3, lr_last=0.1)) == pytest.approx(rho)
     assert gradient.radius(When(0, 0.1, 0.1, 0.1)) == 0.6
+    with pytest.raises(ValueError, match=r"rho_max is 0\.01, below rho_min of 0\.02"):
+        Gsam(0.01, 0.02)
 
 
 def test_what_gsam_takes_away_is_orthogonal_to_the_perturbed_gradient(batch: tuple[Objective, Params]) -> None:

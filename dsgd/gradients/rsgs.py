@@ -31,9 +31,10 @@ class Rsgs:
 
     h is over the examples with H < `margin` ln(classes), h' at w + rho h / |h| over those of them that are so there
     too; without any the gradient is 0. Outputs are multiplied by `scale`. `adapts` normalisation: all but the weights
-    and biases of normalisation layers stay. SAR at alpha = 0; Tent at alpha = rho = 0 without a margin (inf). It
-    adapts a model that is trained already; one that is not is sure of nothing. The
-    metric `gauges` reports the share of examples kept, |e| as `length`, and their entropy at w + e.
+    and biases of normalisation layers stay. SAR at alpha = 0; Tent at alpha = rho = 0 without a margin (inf).
+
+    It adapts a model that is trained already; one that is not is sure of nothing. The metric `gauges` reports the share
+    of examples kept, |e| as `length`, and their entropy at w + e.
     """
 
     row_wise: ClassVar[bool] = True
@@ -47,8 +48,7 @@ class Rsgs:
     adapts: Adapts = "all"
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
-        check_not_negative(alpha=self.alpha, margin=self.margin)
+        check_not_negative(rho=self.rho, alpha=self.alpha, margin=self.margin)
         if not self.scale > 0:
             raise ValueError(f"scale is {self.scale}; it must be above 0")
         check_choice("adapts", self.adapts, Adapts)

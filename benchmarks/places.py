@@ -1,4 +1,4 @@
-"""What it costs to hold the replicas in two places instead of one, in turns: `python -m benchmarks.places [ROUNDS]`.
+"""What two places cost beside one, in turns: `python -m benchmarks.places [ROUNDS [GRAPH]]`.
 
 The local backend on two threads beside two processes, and two Ray actors, of one thread each. Starting up is left out:
 a place is timed from its 100th step on.
@@ -67,8 +67,9 @@ def paces(run: Run, rounds: int) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    run = replace(Workload().run(), steps=STEPS)
-    found = paces(run, int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    rounds, graph = (*sys.argv[1:], *("5", "ring")[len(sys.argv) - 1 :])
+    run = replace(Workload(graph=graph).run(), steps=STEPS)
+    found = paces(run, int(rounds))
     for name, values in found.items():
         ratios = [value / local for value, local in zip(values, found["local"], strict=True)]
         print(f"{name:9} {median(values):6.0f} replica-steps/s ({min(values):.0f} to {max(values):.0f}), ", end="")

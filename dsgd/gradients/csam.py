@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.moves import ascended
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -49,7 +49,7 @@ class Csam:
 
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
-        worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
+        worst = ascended(p, g, self.rho)
         outer = objective.under(self.outer) if self.gamma else objective
         return Estimate(loss, outer.loss_and_grad(worst)[1], memory)
 

@@ -5,8 +5,9 @@ It is handed an objective and not a gradient because a sharpness-aware method mu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from dsgd import trees
@@ -57,7 +58,7 @@ def expected(objective: Objective, p: Params, points: Iterable[Params], weight: 
     A single row is evaluated at many points in one call.
     """
     if p.rows == 1:
-        return _expected_of_one(objective.joint(), p, list(points), weight)
+        return _expected_of_one(objective.joint(), p, iter(points), weight)
     loss, grads = p.matrix.new_zeros(p.rows), None
     for point in points:
         found = objective.loss_and_grad(point)
@@ -70,14 +71,13 @@ def expected(objective: Objective, p: Params, points: Iterable[Params], weight: 
     return loss, p.like(grads)
 
 
-def _expected_of_one(objective: Objective, p: Params, points: list[Params], weight: float) -> tuple[Tensor, Params]:
+def _expected_of_one(objective: Objective, p: Params, points: Iterator[Params], weight: float) -> tuple[Tensor, Params]:
     import torch
 
     block = max(1, POINTS_AT_ONCE // p.layout.d)
     loss, grads = p.matrix.new_zeros(1), p.matrix.new_zeros(p.matrix.shape)
-    for start in range(0, len(points), block):
-        together = torch.cat([point.matrix for point in points[start : start + block]])
-        losses, at_points = objective.loss_and_grad(p.like(together))
+    while some := [point.matrix for point in islice(points, block)]:
+        losses, at_points = objective.loss_and_grad(p.like(torch.cat(some)))
         loss += weight * losses.sum()
         grads += weight * at_points.matrix.sum(dim=0, keepdim=True)
     return loss, p.like(grads)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
-from dsgd.gradients.moves import without_across
+from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.moves import ascended, without_across
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -52,6 +51,6 @@ class Gsam:
 
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
-        worst = trees.moved(p, g, self.radius(at) / (trees.norm(g) + TINY))
+        worst = ascended(p, g, self.radius(at))
         perturbed = objective.loss_and_grad(worst)[1]
         return Estimate(loss, without_across(g, perturbed, self.alpha) if self.alpha else perturbed, memory)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_choice, check_not_negative
+from dsgd.gradients.moves import ascended
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -52,7 +52,7 @@ class ImbSam:
         weights = tail.to(p.matrix.dtype) / y.shape[1]
         loss, g = objective.loss_and_grad(p)
         of_tail = objective.loss_and_grad(p, weights)[1]
-        worst = trees.moved(p, of_tail, self.rho / (trees.norm(of_tail) + TINY))
+        worst = ascended(p, of_tail, self.rho)
         flat = objective.loss_and_grad(worst, weights)[1]
         share = tail.to(p.matrix.dtype).mean(dim=1, keepdim=True)
         return Estimate(loss, g - of_tail + Scaled(flat, self.tail_weight), memory, {"tail": share})

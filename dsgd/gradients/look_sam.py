@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsgd import trees
 from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
+from dsgd.gradients.moves import ascended
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -58,7 +59,7 @@ class LookSam:
             factor = self.alpha * (clean := self._norm(g)) / (length + TINY)
             rounding = ROUNDINGS * torch.finfo(g.matrix.dtype).eps * clean
             return Estimate(loss, _plus(g, orthogonal, factor.where(length > rounding, 0.0)), memory)
-        worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
+        worst = ascended(p, g, self.rho)
         perturbed = objective.loss_and_grad(worst)[1]
         along = self._dot(perturbed, g) / (self._norm(g).square() + TINY**2)
         orthogonal = _plus(perturbed, g, -along)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.moves import ascended
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -45,7 +45,7 @@ class MSam:
             part = objective.part(start, min(start + self.m, examples))
             share = part.y.shape[-1] / examples
             clean, g = part.loss_and_grad(p)
-            worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
+            worst = ascended(p, g, self.rho)
             loss.add_(clean, alpha=share)
             total.add_(part.loss_and_grad(worst)[1].matrix, alpha=share)
         return Estimate(loss, p.like(total), memory)

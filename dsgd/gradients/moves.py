@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def ascended(p: Params, g: Params, rho: float) -> Params:
+    """p + rho g / |g|: where the loss is worst within rho, to first order."""
+    return trees.moved(p, g, rho / (trees.norm(g) + TINY))
+
+
 def adaptively_moved(
     p: Params, g: Params, radius: float | Tensor, scaled: Tensor | None = None, xi: float = 0.0
 ) -> Params:

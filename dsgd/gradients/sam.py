@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.moves import ascended
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -30,5 +30,5 @@ class Sam:
 
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
-        worst = trees.moved(p, g, self.rho / (trees.norm(g) + TINY))
+        worst = ascended(p, g, self.rho)
         return Estimate(loss, objective.loss_and_grad(worst)[1], memory)

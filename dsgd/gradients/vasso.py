@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.moves import ascended
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -37,5 +37,5 @@ class Vasso:
     def estimate(self, objective: Objective, p: Params, noise: Noise, memory: Memory, at: When) -> Estimate:
         loss, g = objective.loss_and_grad(p)
         average = g if at.step == 0 else g.like(memory["average"].lerp(g.matrix, self.theta))
-        worst = trees.moved(p, average, self.rho / (trees.norm(average) + TINY))
+        worst = ascended(p, average, self.rho)
         return Estimate(loss, objective.loss_and_grad(worst)[1], {"average": average.matrix})

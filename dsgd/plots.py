@@ -1,4 +1,4 @@
-"""Plots: numbers in, one figure out; powers as straight lines, and graphs.
+"""Plots: numbers in, one figure out; curves, powers as straight lines, and graphs.
 
 Series differ by colour (Okabe and Ito's, safe for colour-blind readers) and by marker.
 """
@@ -47,15 +47,33 @@ def log_log(
     caption: str = "",
     guides: Sequence[tuple[float, str]] = (),
 ) -> Figure:
-    """Powers as straight lines; `guides` are (slope, label), drawn dotted beside the first points of the curves.
+    """Powers as straight lines; `guides` are (slope, label), drawn dotted beside the first points of the curves."""
+    return curves(title, series, xlabel, ylabel, caption, logarithmic="xy", guides=guides)
 
-    Values that are missing, not finite or not positive leave gaps: a logarithmic axis has no place for them.
+
+def curves(
+    title: str,
+    series: Sequence[Series],
+    xlabel: str,
+    ylabel: str,
+    caption: str = "",
+    *,
+    logarithmic: str = "",
+    joined: bool = True,
+    guides: Sequence[tuple[float, str]] = (),
+) -> Figure:
+    """Curves with error bars, or clouds of points where not `joined`; `logarithmic` names axes: "x", "y" or "xy".
+
+    Values that are missing or not finite leave gaps, on a logarithmic axis also those that are not positive. `guides`
+    are powers, (slope, label), for two logarithmic axes.
     """
     with canvas() as (drawing, axes):
-        axes.set(xscale="log", yscale="log", xlabel=symbols(xlabel), ylabel=symbols(ylabel))
-        drawn = [_positive(curve) for curve in series]
+        axes.set(xlabel=symbols(xlabel), ylabel=symbols(ylabel))
+        axes.set(**{f"{axis}scale": "log" for axis in logarithmic})
+        drawn = [_drawable(curve, logarithmic) for curve in series]
         for place, curve in enumerate(drawn):
-            axes.errorbar(curve.x, _floats(curve.y), yerr=_bars(curve), capsize=2, **_look(place, _with_slope(curve)))
+            look = _look(place, _with_slope(curve)) | ({} if joined else {"linestyle": ""})
+            axes.errorbar(curve.x, _floats(curve.y), yerr=_bars(curve), capsize=2, **look)
         for place, (slope, label) in enumerate(guides):
             _guide(axes, drawn[place % len(drawn)], slope, symbols(label))
         _plain_log_ticks(axes)
@@ -119,21 +137,22 @@ def _with_slope(curve: Series) -> str:
     return curve.label if curve.slope is None else f"{curve.label} (slope {curve.slope:.2f})"
 
 
-def _positive(curve: Series) -> Series:
-    """The curve with None for what a logarithmic axis cannot show, its error bars without such ends."""
-    kept = [i for i, x in enumerate(curve.x) if x > 0]
-    x, y = [curve.x[i] for i in kept], [_logarithmic(curve.y[i]) for i in kept]
+def _drawable(curve: Series, logarithmic: str) -> Series:
+    """The curve with None for what its axes cannot show, its error bars without such ends."""
+    kept = [i for i, x in enumerate(curve.x) if x > 0 or "x" not in logarithmic]
+    above = 0.0 if "y" in logarithmic else -math.inf
+    x, y = [curve.x[i] for i in kept], [_above(curve.y[i], above) for i in kept]
     if curve.lo is None or curve.hi is None:
         return replace(curve, x=x, y=y, lo=None, hi=None)
-    low, high = ([_logarithmic(ends[i]) for i in kept] for ends in (curve.lo, curve.hi))
+    low, high = ([_above(ends[i], above) for i in kept] for ends in (curve.lo, curve.hi))
     lo = [at if at is None or end is None or end > at else end for end, at in zip(low, y, strict=True)]
     hi = [at if at is None or end is None or end < at else end for end, at in zip(high, y, strict=True)]
     return replace(curve, x=x, y=y, lo=lo, hi=hi)
 
 
-def _logarithmic(value: float | None) -> float | None:
-    """The value if it has a finite logarithm."""
-    return float(value) if value is not None and 0 < value < math.inf else None
+def _above(value: float | None, least: float) -> float | None:
+    """The value if it is finite and above the least."""
+    return float(value) if value is not None and least < value < math.inf else None
 
 
 def _bars(curve: Series) -> tuple[list[float], list[float]] | None:

@@ -28,6 +28,8 @@ def drawings():
         "log_log": powers(),
         "gap": plots.log_log("Gap", [Series("a", X, [0.1, None, 0.5, 1.0]), Series("b", X, X)], "scale", "norm"),
         "graph": plots.draw_graph(graph, "ring", kind="ring"),
+        "curves": plots.curves("Loss", [Series("a", X, [-1, 0, 1, None])], "step", "loss"),
+        "points": plots.curves("Cloud", [Series("a", X, X)], "gap", "accuracy", logarithmic="x", joined=False),
     }
 
 

@@ -86,7 +86,7 @@ def test_points_that_a_logarithm_cannot_show_are_left_out():
     curve = Series(
         "a", [0.0, 1.0, 2.0, 3.0, 4.0], [1.0, -1.0, None, math.nan, 5.0], [0, 0, 0, 0, -1.0], [9, 9, 9, 9, 6.0]
     )
-    shown = plots._positive(curve)
+    shown = plots._drawable(curve, "xy")
     assert (list(shown.x), list(shown.y)) == ([1.0, 2.0, 3.0, 4.0], [None, None, None, 5.0])
     assert (shown.lo[-1], shown.hi[-1]) == (5.0, 6.0)
     drawn = plots.log_log("t", [curve, Series("none", [1.0], [None])], "x", "y", guides=((1, "x"), (2, "x²")))

@@ -175,6 +175,7 @@ MORE: dict[str, dict[str, Any]] = {
     "local steps": {"local_steps": 3},
     "quarantine": {"not_finite": "quarantine"},
     "full batches": {"batch_size": "full"},
+    "own starts": {"starts": "own", "twins": (Plain(),)},
     "one replica each": {"topology": Static(Topology("ring", 3))},
 }
 

@@ -3,8 +3,8 @@
 Question   Is the spread of D-SGD's replicas a free estimate of how uncertain their predictions are?
 Claim      Zhu et al. 2023 (ICML, arXiv 2306.02913), first advantage, "free uncertainty evaluation": Ξ, the covariance
            of the replicas, is offered as an estimate of the covariance of the weights' posterior. No rate is given.
-Ours       Ξ has rank n − 1 at most, and in linear theory graph and learning rate set its size, not the inverse Hessian
-           over the number of examples: it cannot be calibrated as a posterior. Its directions may order examples still.
+Ours       Ξ has rank n − 1 at most; in linear theory its size is set by graph, learning rate and gradient noise, not by
+           the inverse Hessian over the number of examples. It is no calibrated posterior; it may order examples still.
 Measured   On the test split: scores before and after one fitted temperature, the scale of Ξ that predicts best, and how
            well disagreement ranks errors and shifted inputs above the rest; of the mean model, the average of the
            replicas' probabilities, and of draws around the mean: from N(0, Ξ), and isotropic of the same trace.
@@ -58,8 +58,8 @@ DEFINITIONS = {
     "deep ensemble": "as many models trained without gossip, each from a start of its own",
 }
 LIMITS = (
-    "N(0, Xi) is no calibrated posterior, whatever the numbers: Xi has rank n - 1 at most, and graph and learning rate "
-    "set its size. What can be found is how its draws order examples, and what a scale or a temperature mends.",
+    "N(0, Xi) is no calibrated posterior, whatever the numbers: Xi has rank n - 1 at most, and graph, learning rate "
+    "and gradient noise set its size. What can be found is how its draws order examples, and what one factor mends.",
     "MC dropout is not among the yardsticks: the models have nothing random inside.",
 )
 ERROR, NOISY, ROTATED = "error_auroc_{}", "ood_auroc_noisy_{}", "ood_auroc_rotated_{}"
@@ -383,9 +383,9 @@ def _answer(settings: Settings, found: Histories, judged: Mapping[str, Judged]) 
     scales = [f"{_best_scale(_cases(settings, found, rate.lr))} at lr {rate.lr:g}" for rate in settings.rates]
     order = WORDS[judged[f"errors: {ORDERINGS[0][0]}"].verdict]
     paragraphs = (
-        "Xi is no calibrated posterior covariance: its rank is n - 1 at most, and its size follows from graph and "
-        f"learning rate. Draws from it predict best when scaled by {' and by '.join(scales)} (medians; of the scales "
-        f"from {settings.scales[0]:g} to {settings.scales[-1]:g}), where a posterior's would be by 1.",
+        "Xi is no calibrated posterior covariance: its rank is n - 1 at most, and its size follows from graph, "
+        f"learning rate and noise. Draws from it predict best when scaled by {' and by '.join(scales)} (medians, "
+        f"{settings.scales[0]:g} to {settings.scales[-1]:g} were tried), where a posterior's would be by 1.",
         f"The NLL of the mean model, of the replicas' average and of draws from N(0, Xi) are {scores('NLL')}. After "
         f"one temperature each they are {scores('calibrated NLL')}.",
         f"The disagreement of draws from N(0, Xi) finds errors with {finds('errors')}. So draws in Xi's "

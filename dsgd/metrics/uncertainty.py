@@ -1,9 +1,10 @@
 """How well predictions know when they are wrong: the mean model's, the replicas', and those of draws around the mean.
 
 Zhu et al. 2023 (arXiv 2306.02913) offer Xi, the covariance of the replicas, as a free estimate of the covariance of the
-weights' posterior. Xi has rank n - 1 at most, and in linear theory its size is set by graph and learning rate, not by
-the inverse Hessian over the number of examples: N(0, Xi) is no calibrated posterior. So its draws are judged as they
-are, at one fitted scale, and after one fitted temperature, beside draws of the same trace without Xi's directions.
+weights' posterior. Xi has rank n - 1 at most, and in linear theory its size is set by graph, learning rate and gradient
+noise, not by the inverse Hessian over the number of examples: N(0, Xi) is no calibrated posterior. So its draws are
+judged as they are, at one fitted scale, and after one fitted temperature, beside draws of the same trace without Xi's
+directions.
 """
 
 from __future__ import annotations

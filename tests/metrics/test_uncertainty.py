@@ -215,7 +215,7 @@ def blind(images: torch.Tensor, y: torch.Tensor) -> Snapshot:
     module = nn.Sequential(nn.Flatten(), nn.Linear(9, 2, bias=False)).double()
     net = network(module, "cross_entropy")
     matrix = torch.zeros(2, 18, dtype=torch.float64)
-    matrix[:, 8], matrix[:, 17] = 1.0, -1.0
+    matrix[:, 4], matrix[:, 13] = 1.0, -1.0
     matrix[0, 0], matrix[1, 0] = 3.0, -3.0
     split = Split(images, y)
     return Snapshot(0, Params(matrix, net.layout), net, split, split)
@@ -225,7 +225,7 @@ def test_what_only_shifted_inputs_show_finds_all_of_them() -> None:
     """The top right pixel, which a quarter turn takes to the top left, and noise, which is everywhere."""
     images = torch.zeros(40, 1, 3, 3, dtype=torch.float64)
     images[:, 0, 0, 2] = 1.0
-    images[:, 0, 2, 2] = torch.linspace(-1, 1, 40)
+    images[:, 0, 1, 1] = torch.linspace(-1, 1, 40)
     y = (torch.arange(40) < 20).long()
     values = Uncertainty(samples=8)(blind(images, y))
     assert values["information_replicas"] == pytest.approx(0, abs=1e-15)
@@ -240,7 +240,7 @@ def test_what_only_shifted_inputs_show_finds_all_of_them() -> None:
 def test_noise_is_measured_in_spreads_of_the_inputs() -> None:
     """The entropy falls with the one pixel that is seen, so noise makes it lower; a pixel's unit is nothing."""
     images = torch.zeros(500, 1, 3, 3, dtype=torch.float64)
-    images[:, 0, 2, 2] = torch.linspace(-1, 1, 500)
+    images[:, 0, 1, 1] = torch.linspace(-1, 1, 500)
     y = torch.zeros(500, dtype=torch.int64)
 
     def found(noise: float, unit: float = 1.0) -> float:

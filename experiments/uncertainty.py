@@ -97,7 +97,7 @@ class Settings:
 
 
 OFFICIAL = Multistep(lr=0.1, warmup=0, milestones=(0.4, 0.8), decay=0.1)
-SMALL = Settings(seeds=2, n=4, steps=40, samples=4, scales=(0.25, 1.0, 4.0), gossip=GOSSIP[:1])
+SMALL = Settings(seeds=2, seed=0, n=4, steps=40, samples=4, scales=(0.25, 1.0, 4.0), gossip=GOSSIP[:1])
 
 presets = {
     "smoke": replace(SMALL, data=Digits(train_size=64, test_size=400), model=Mlp((16,))),

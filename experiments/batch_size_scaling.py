@@ -35,7 +35,7 @@ from dsgd.models import Mlp, Model, ResNet18
 from dsgd.plots import Series, log_log
 from dsgd.run import Run
 from dsgd.statistics import mean_interval
-from dsgd.study import Claim, Figure, Report, Table, judge
+from dsgd.study import Claim, Figure, Judged, Report, Table, judge
 from dsgd.tasks import Task
 from topologies import Static, Topology, stationary_consensus
 
@@ -56,9 +56,10 @@ MODES = {
     "B": "local batch fixed, n grows",
     "C": "local batch B grows, lr in proportion",
 }
-NOISE_REGULARISER = "noise_regulariser"
+NOISE_REGULARISER, SPREAD_PER_NOISE = "noise_regulariser", "spread_per_noise"
 QUANTITIES = {
     "trace_xi": "Tr Ξ",
+    SPREAD_PER_NOISE: "Tr Ξ / tr Cov",
     "half_trace_h_xi": "tr(HΞ)/2",
     NOISE_REGULARISER: "C-SGD: lr/(4|B|) tr Cov",
     "lambda_max": "λ_max",
@@ -216,6 +217,13 @@ def _claims(settings: Settings, found: Histories) -> Iterator[Claim]:
         yield power(mode, "half_trace_h_xi").claim(
             f"mode {mode}: regulariser does not fall", "claim", 0.0, None, criterion
         )
+    criterion = "Tr Ξ / tr Cov goes as B to a power of 0.85 to 1.3: the noise itself falls as training gets further"
+    yield power("C", SPREAD_PER_NOISE).claim("mode C: Tr Xi at equal noise", "claim", 0.85, 1.3, criterion)
+    criterion = "λ_max at the mean over C-SGD's falls with |B|: a negative power"
+    yield _ratios(settings, found, "centralized").claim("mode C: flatter than C-SGD", "claim", None, 0.0, criterion)
+    criterion = "λ_max at the mean over AD-SAM's stays as it is: a power of 0 ± 0.05"
+    ratios = _ratios(settings, found, "average_direction_sam")
+    yield ratios.claim("mode C: as flat as AD-SAM", "claim", -0.05, 0.05, criterion)
     slopes = histories.by_seed(found, f"mode A {FIRST} {settings.local}", "equivalence_slope_loss_gap")
     criterion = "|mean L(w_j) − L(w) − s² tr(HΞ)/2| goes as s to the power 3 ± 0.2, s a scale on the deviations"
     yield slopes.claim("loss gap", "claim", 2.8, 3.2, criterion)
@@ -237,6 +245,14 @@ def _powers(settings: Settings, found: Histories, mode: str, method: str, quanti
     return histories.powers(settings.grown(mode), _ladders(settings, found, mode, method, quantity))
 
 
+def _ratios(settings: Settings, found: Histories, twin: str) -> Sample:
+    """The power in mode C of D-SGD's lambda_max over its twin's."""
+    names = ("lambda_max", f"{twin}_lambda_max")
+    pairs = (_ladders(settings, found, "C", FIRST, name) for name in names)
+    ratios = [[a / b if a and b else None for a, b in zip(*rungs, strict=True)] for rungs in zip(*pairs, strict=True)]
+    return histories.powers(settings.locals, ratios)
+
+
 def _ladders(settings: Settings, found: Histories, mode: str, method: str, quantity: str) -> list[list[float | None]]:
     """For each seed the quantity at each size, averaged over the snapshots from half of the steps on."""
     seeds = histories.seeds(found, f"mode {mode} {method}")
@@ -254,6 +270,8 @@ def _late(settings: Settings, found: Histories, mode: str, label: str, size: int
         whole = len(settings.data.load().train)
         left = max(0, whole - n * local) / (whole - 1)
         return fmean(lr / (4 * n * local) * row[variance] * left for row in rows if variance in row)
+    if quantity == SPREAD_PER_NOISE:
+        return fmean(row["trace_xi"] / row["gradient_variance"] for row in rows if "gradient_variance" in row)
     values = [row[quantity] for row in rows if row.get(quantity) is not None]
     return fmean(values) if values else None
 
@@ -339,12 +357,17 @@ def _answer(claims: Sequence[Claim]) -> str:
     found = {one.claim.name: one for one in judge(claims)}
     words = {"supported": "does not fall", "refuted": "falls", "inconclusive": "may fall or not"}
     said = [
-        f"{words[one.verdict]} in mode {mode} ({text}), power {one.interval.estimate:.2f}"
+        f"{words[one.verdict]} in mode {mode} ({text}), as |B| to the {_shown(_sampled(one))}"
         for mode, text in MODES.items()
         for one in [found[f"mode {mode}: regulariser does not fall"]]
     ]
+    ratio, noise = (found[name] for name in ("mode C: flatter than C-SGD", "mode A: C-SGD's regulariser"))
     return (
-        "Whether D-SGD's regulariser tr(HΞ)/2 shrinks depends on how the batch grows. With the total batch it "
-        + "; it ".join(said)
-        + "."
+        f"Whether D-SGD's regulariser tr(HΞ)/2 shrinks depends on how the batch grows: it {'; it '.join(said)}. "
+        f"C-SGD's own, by the noise of its mini-batches, goes as |B| to the {_shown(_sampled(noise))} in mode A.\n\n"
+        f"Under linear scaling λ_max at the mean model over that of C-SGD goes as |B| to the {_shown(_sampled(ratio))}."
     )
+
+
+def _sampled(one: Judged) -> Sample:
+    return Sample(one.claim.values, one.claim.unavailable, one.claim.taken)

@@ -5,9 +5,9 @@ Question   At a total batch of 8,192 D-SGD is reported to be up to five points m
 Claim      Zhu et al. 2023 (ICML, arXiv 2306.02913): flatness. The rival: decentralized training converges at learning
            rates at which centralized does not (Zhang et al. 2021, arXiv 2112.01433). The released accuracies are of one
            seed and of one learning rate a batch, scaled linearly, the same for all methods.
-Measured   C-SGD, D-SGD on three graphs in two orders, and AD-SAM (the ring's twin) at three total batches over a grid
-           of learning rates: accuracy of the mean model untuned, by linear scaling, and tuned a method and a batch on
-           validation examples and seeds of their own; differences from C-SGD are paired by seed. LAMB at the largest.
+Measured   C-SGD and D-SGD on three graphs in two orders at three total batches over a grid of learning rates, at the
+           largest also AD-SAM (the ring's twin) and LAMB: accuracy of the mean model untuned, by linear scaling, and
+           tuned a method and a batch on validation examples and seeds of their own; differences are paired by seed.
            Flatness predicts an advantage at the same learning rate and one that is left when each has its own;
            tolerance predicts neither, and a larger learning rate up to which training succeeds.
 Controls   adapt_then_combine on the complete graph is C-SGD: the same accuracy.
@@ -114,10 +114,9 @@ class Settings:
     def verdict_seeds(self) -> range:
         return range(self.seed, self.seed + self.seeds)
 
-    @property
-    def shown(self) -> tuple[str, ...]:
-        """All methods, AD-SAM behind D-SGD's."""
-        return (*self.methods, AD_SAM)
+    def shown(self, batch: int) -> tuple[str, ...]:
+        """All methods measured at a batch; AD-SAM, which is dear, at the largest alone."""
+        return (*self.methods, AD_SAM) if batch == self.batches[-1] else self.methods
 
     def scaled_lr(self, batch: int) -> float:
         """The linear scaling rule, from the least learning rate at the smallest batch."""
@@ -193,7 +192,7 @@ def _grid(settings: Settings, name: str, data: DataSource, seeds: Sequence[int])
             (method, batch, lr) for method in settings.methods for batch in settings.batches for lr in settings.lrs
         ):
             run = _run(settings, method, data, batch, lr, seed)
-            twins = (WeightDiversity(),) if method == D_SGD else ()
+            twins = (WeightDiversity(),) if (method, batch) == (D_SGD, largest) else ()
             yield f"{name} {method} {batch} {lr} {seed}", replace(run, twins=twins)
         for method, lr in ((method, lr) for method in (CENTRALIZED, D_SGD) for lr in settings.lamb_lrs):
             run = replace(_run(settings, method, data, largest, lr, seed), optimizer=Lamb(), learning_rate=Constant(lr))
@@ -329,7 +328,7 @@ def _table(ends: Ends) -> Table:
     own = {"trace_xi": "Tr Ξ", "half_trace_h_xi": "tr(HΞ)/2"}
     rows = []
     for batch in ends.settings.batches:
-        for method in ends.settings.shown:
+        for method in ends.settings.shown(batch):
             lrs = ends.settings.scaled_lr(batch), ends.tuned(method, batch)
             accuracies = [_shown(ends.points(method, batch, lr)) for lr in lrs]
 
@@ -360,11 +359,11 @@ def _figures(ends: Ends) -> Iterator[Figure]:
         return histories.band(method, settings.lrs, [[factor * value for value in seed] for seed in seeds])
 
     for batch in settings.batches:
-        series = [over_lrs(method, batch, "test_accuracy_mean_model", 100) for method in settings.shown]
+        series = [over_lrs(method, batch, "test_accuracy_mean_model", 100) for method in settings.shown(batch)]
         title = f"Accuracy over learning rates, |B| = {batch * settings.n}"
         yield curves(title, series, "learning rate", "test accuracy of the mean model, %", caption, logarithmic="x")
     largest = settings.batches[-1]
-    series = [over_lrs(method, largest, "lambda_max", 1) for method in settings.shown]
+    series = [over_lrs(method, largest, "lambda_max", 1) for method in settings.shown(largest)]
     title = f"Sharpness over learning rates, |B| = {largest * settings.n}"
     yield log_log(title, series, "learning rate", "λ_max at the mean model", caption)
 

@@ -2,16 +2,22 @@
 
 from dsgd.metrics.accuracy import Accuracy
 from dsgd.metrics.consensus import Consensus
+from dsgd.metrics.curvature import Curvature
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
+from dsgd.metrics.gradient_noise import GradientNoise
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
+from dsgd.metrics.sharpness import Sharpness
 
 METRICS: dict[str, type[Metric]] = {
     "consensus": Consensus,
     "accuracy": Accuracy,
+    "curvature": Curvature,
+    "sharpness": Sharpness,
+    "gradient_noise": GradientNoise,
     "equivalence": Equivalence,
     "gauges": Gauges,
 }
 
-__all__ = ["METRICS", "Accuracy", "Consensus", "Equivalence", "Gauges", "Metric", "Snapshot", "Split", "Values"]
-__all__ += ["probe"]
+__all__ = ["METRICS", "Accuracy", "Consensus", "Curvature", "Equivalence", "Gauges", "GradientNoise", "Metric"]
+__all__ += ["Sharpness", "Snapshot", "Split", "Values", "probe"]

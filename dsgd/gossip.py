@@ -72,6 +72,23 @@ class Adaptive:
 
 
 @dataclass(frozen=True)
+class Partial:
+    """w_i <- (1 - share) w_i + share sum_j W_ij w_j.
+
+    The consensus step size of Koloskova et al. 2019, arXiv 1902.00340.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; it must be in (0, 1]")
+
+    def plan(self, at: When) -> Plan:
+        return Plan(share=self.share)
+
+
+@dataclass(frozen=True)
 class Repeated:
     """W_t applied `times` times: the multiple gossip of DFedSAM-MGS, Shi et al. 2023, arXiv 2302.04083."""
 
@@ -132,6 +149,7 @@ ONCE = Plan()
 GOSSIPS: dict[str, type[Gossip]] = {
     "once": Once,
     "adaptive": Adaptive,
+    "partial": Partial,
     "repeated": Repeated,
     "until": Until,
     "phases": Phases,

@@ -15,7 +15,7 @@ from dsgd.config import ConfigError, load, load_config, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
 from dsgd.data import PARTITIONS, Dirichlet
-from dsgd.gossip import GOSSIPS, Adaptive, Once, Phases, Repeated, Until
+from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
 from dsgd.gradients.weight_diversity import WeightDiversity
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RING = Topology("ring", 8)
-NEEDS_MORE = ("replay", "periodic", "repeated", "until", "phases")  # rows with a knob that has no default
+NEEDS_MORE = ("replay", "periodic", "partial", "repeated", "until", "phases")  # rows with a knob that has no default
 
 
 def problems(config: Any, *overrides: str) -> tuple[str, ...]:
@@ -79,6 +79,7 @@ RUNS = {
     ),
     "periodic": Run(topology=Periodic(Periodic(Static(RING), 2), 3)),
     "one peer": Run(topology=Periodic(OnePeerExponential(8), 4)),
+    "partial": Run(gossip=Partial(0.5)),
     "repeated": Run(gossip=Repeated(3)),
     "until": Run(gossip=Until(0.01)),
     "phases": Run(gossip=Phases((Once(), Until(1.0, most=4), Adaptive(power=2.0)), (10, 20))),
@@ -155,12 +156,13 @@ def test_numbers_keep_their_type() -> None:
         ({"task": "digits", "algorithm": "consnsus"}, "algorithm: 'consnsus' is unknown; .*did you mean consensus"),
         (
             {"task": "digits", "gossip": "twice"},
-            "gossip: 'twice' is unknown; allowed are once, adaptive, repeated, until",
+            "gossip: 'twice' is unknown; allowed are once, adaptive, partial, repeated",
         ),
         ({"task": "digits", "gossip": {"times": 2}}, "gossip.times: unknown key; none is allowed"),
         ({"task": "digits", "gossip": "until"}, "gossip.trace_xi: missing; give trace_xi"),
         ({"task": "digits", "gossip": {"name": "until", "trace_xi": 0}}, "gossip.trace_xi: 0.0; it must be greater"),
         ({"task": "digits", "gossip": {"name": "until", "trace_xi": 1, "most": 0}}, "gossip.most: 0; it must be at"),
+        ({"task": "digits", "gossip": {"name": "partial", "share": 0}}, "gossip.share: 0.0; it must be in \\(0, 1\\]"),
         ({"task": "digits", "gossip": {"name": "repeated", "times": 0}}, "gossip.times: 0; it must be at least 1"),
         ({"task": "digits", "gossip": {"name": "adaptive", "power": -1}}, "gossip.power: -1.0; it must be at least 0"),
         ({"task": "digits", "gossip": {"name": "adaptive", "start": -1}}, "gossip.start: -1; it must be at least 0"),

@@ -12,7 +12,7 @@ import torch
 
 from dsgd.communicators import Communicator, Local
 from dsgd.data import NoData
-from dsgd.gossip import GOSSIPS, Adaptive, Gossip, Once, Phases, Plan, Repeated, Until
+from dsgd.gossip import GOSSIPS, Adaptive, Gossip, Once, Partial, Phases, Plan, Repeated, Until
 from dsgd.learning_rates import Constant, Cosine, Multistep
 from dsgd.loop import simulate
 from dsgd.models import Mlp, Quadratic
@@ -40,6 +40,7 @@ TARGET = 1e-4  # of Tr Xi: a ring of small runs needs some rounds for it
 EXAMPLES: dict[str, Gossip] = {
     "once": Once(),
     "adaptive": Adaptive(power=2.0, start=2, least=0.1),
+    "partial": Partial(0.3),
     "repeated": Repeated(3),
     "until": Until(TARGET),
     "phases": Phases((Once(), Until(TARGET, most=4), Adaptive()), (5, 12)),
@@ -132,7 +133,12 @@ def test_adaptive_consensus_keeps_a_share_of_the_replica_itself() -> None:
 @pytest.mark.parametrize("algorithm", ["consensus", "adapt_then_combine", "combine_then_adapt"])
 @pytest.mark.parametrize(
     ("gossip", "learning_rate"),
-    [(Adaptive(least=1.0), Cosine(0.2)), (Adaptive(least=0.3), Constant(0.1)), (Repeated(1), Cosine(0.2))],
+    [
+        (Adaptive(least=1.0), Cosine(0.2)),
+        (Adaptive(least=0.3), Constant(0.1)),
+        (Repeated(1), Cosine(0.2)),
+        (Partial(1.0), Cosine(0.2)),
+    ],
 )
 def test_gossip_that_changes_nothing_is_gossip_once(
     small: Make, algorithm: str, gossip: Gossip, learning_rate: Any
@@ -145,6 +151,13 @@ def test_adaptive_consensus_lets_the_replicas_part_as_the_learning_rate_falls(sm
     falls = Multistep(0.2, milestones=(0.25,), decay=0.3)
     adaptive, once = (final(small(gossip=g, learning_rate=falls)) for g in (Adaptive(), Once()))
     assert trace_xi(adaptive) > 2 * trace_xi(once)
+
+
+def test_partial_is_gossip_with_a_lazier_w() -> None:
+    p = replicas()
+    found, rounds = gossiped(flat(Partial(0.3)), p)
+    torch.testing.assert_close(found, (0.7 * torch.eye(8).double() + 0.3 * dense(RING(0))) @ p, rtol=1e-12, atol=1e-14)
+    assert rounds == 1
 
 
 @pytest.mark.parametrize("times", [2, 5])
@@ -294,7 +307,7 @@ def test_in_quarantine_the_others_gossip_among_themselves(small: Make, name: str
 
     whole, others = six_more(Local(5)), [0, 1, 3, 4]
     assert whole.isfinite().all(dim=1).tolist() == [True, True, False, True, True]
-    if name in ("once", "adaptive", "repeated"):  # whose rounds do not depend on who counts
+    if name in ("once", "adaptive", "partial", "repeated"):  # whose rounds do not depend on who counts
         alone, expected = Simulation(replace(run, not_finite="stop"), Local(5), CPU), spoilt(world, 2, 0.0)
         alone._matrices[0] = isolated(Topology("ring", 5).matrix(), [2])
         for _ in range(6):

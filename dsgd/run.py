@@ -27,6 +27,7 @@ TWINS: dict[str, type[Gradient]] = {"average_direction_sam": WeightDiversity, "c
 DTYPES = ("float32", "float64")
 NOT_FINITE = ("stop", "quarantine")
 RUNNING_STATISTICS = ("mix", "local", "recalibrate")
+STARTS = ("same", "own")
 FULL = "full"
 
 PARTS: dict[type, str] = {
@@ -59,6 +60,10 @@ class Run:
     `snapshot_every` 0 records no ensembles on the way. `running_statistics` are batch normalisation's: mixed like the
     parameters, or local; the mean model is judged by their mean over replicas, or with recalibrate, where they stay
     local, by those of training examples.
+    `starts` says whether all replicas begin at the same start, or replica j at its own, of the key (seed, "start", j);
+    twins begin at the same one either way. `same` is the default, because replicas with starts of their own are no
+    small perturbation of their mean, as theory needs them, until gossip has drawn them together: about 1 / spectral gap
+    steps. Without gossip (`local_steps` above `steps`) those with their own are a deep ensemble.
     """
 
     task: Task = field(default_factory=Task)
@@ -81,6 +86,7 @@ class Run:
     snapshot_every: int = 0
     metrics: tuple[Metric, ...] = (Consensus(), Accuracy())
     running_statistics: str = "mix"
+    starts: str = "same"
 
     def __post_init__(self) -> None:
         _refuse_names(self)
@@ -88,10 +94,12 @@ class Run:
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("not_finite", self.not_finite, NOT_FINITE)
         _one_of("running_statistics", self.running_statistics, RUNNING_STATISTICS)
+        _one_of("starts", self.starts, STARTS)
         for name, least in (("local_steps", 1), ("steps", 1), ("seed", 0), ("measure_every", 1), ("snapshot_every", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         _check_normalisation(self)
+        _check_starts(self)
         least = max(getattr(part, "least_batch_size", 1) for part in (self.gradient, self.model))
         if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < least):
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least {least}, or {FULL}")
@@ -210,6 +218,19 @@ def _check_normalisation(run: Run) -> None:
         raise ValueError(
             f"batch_size is {run.batch_size}, of which the gradient method makes a part of one example; batch "
             "normalisation needs at least two in each"
+        )
+
+
+def _check_starts(run: Run) -> None:
+    """ValueError where replicas cannot have starts of their own, or would never come together."""
+    if run.starts == "own" and run.algorithm == "centralized":
+        raise ValueError(
+            "starts is own and algorithm centralized, which takes one step everywhere and leaves the replicas as far "
+            "apart as they began; take adapt_then_combine on the complete graph, or starts same"
+        )
+    if run.starts == "own" and (weights := getattr(run.model, "weights", None)):
+        raise ValueError(
+            f"starts is own, but the model starts from the file {weights}; leave out weights, or take starts same"
         )
 
 

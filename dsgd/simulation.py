@@ -20,7 +20,7 @@ from dsgd.metrics import Snapshot, Split
 from dsgd.metrics.metric import Metric
 from dsgd.objectives import Network, Objective, Tilted, network
 from dsgd.perturbations import Cloud, Noise, cloud
-from dsgd.randomness import Row, normal_rows, stream_key
+from dsgd.randomness import Key, Row, normal_rows, stream_key
 from dsgd.run import FULL, Run, twin_name
 from dsgd.state import Memory, State, When, mapped
 from dsgd.tasks import Feed
@@ -29,7 +29,7 @@ from topologies import KnobError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _STARTING = Lock()  # modules draw their weights from torch's one generator
 MOST_MATRICES = 1024  # kept of a schedule that cycles
@@ -121,14 +121,15 @@ class Simulation:
         return 3 * self.network.layout.d * self.feed.sampler.batch_size * len(self.communicator.rows)
 
     def start(self) -> World:
-        """All replicas and twins at one start."""
-        import torch
-
-        leaves = [leaf.detach().reshape(-1) for leaf in self.network.module.parameters()]
-        row = torch.cat(leaves)[None]
-        ensemble = self._state(new_matrix(len(self.communicator.rows), row).copy_(row), self.run.gradient)
+        """All replicas and twins at one start, or each replica at its own."""
+        row = _row(self.network.module)
+        matrix = new_matrix(len(self.communicator.rows), row).copy_(row)
+        if self.run.starts == "own":
+            data = self.run.task.data.load()
+            for i, replica in enumerate(self.communicator.rows):
+                matrix[i : i + 1] = _row(_drawn(self.run, data, replica))
         twins = {name: self._state(row.clone(), method) for name, method in self.twin_methods.items()}
-        return World(0, ensemble, twins)
+        return World(0, self._state(matrix, self.run.gradient), twins)
 
     def _state(self, matrix: Tensor, gradient: Gradient) -> State:
         import torch
@@ -351,13 +352,24 @@ class Simulation:
 
 
 def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
-    """The model with the start that `run.seed` fixes, drawn on the CPU so that it is the same on every device."""
+    """The model with the start that `run.seed` fixes."""
+    return network(_drawn(run, data).to(device, dtype), data.criterion)
+
+
+def _drawn(run: Run, data: DataSet, *whose: Key) -> nn.Module:
+    """The model at the start of the seed, or of one replica; on the CPU, so that it is the same on every device."""
     import torch
 
     with _STARTING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_key(run.seed, "start"))
-        module = run.model.build(data.train.shape, data.classes)
-    return network(module.to(device, dtype), data.criterion)
+        torch.manual_seed(stream_key(run.seed, "start", *whose))
+        return run.model.build(data.train.shape, data.classes)
+
+
+def _row(module: nn.Module) -> Tensor:
+    """A module's parameters, (1, d)."""
+    import torch
+
+    return torch.cat([leaf.detach().reshape(-1) for leaf in module.parameters()])[None]
 
 
 def not_finite(replicas: Sequence[int], finite: Sequence[bool], steps: int, n: int) -> FloatingPointError:

@@ -181,6 +181,7 @@ MORE: dict[str, dict[str, Any]] = {
     "until, in quarantine": {"gossip": Until(3e-4), "not_finite": "quarantine"},
     "quarantine": {"not_finite": "quarantine"},
     "full batches": {"batch_size": "full"},
+    "own starts": {"starts": "own", "twins": (Plain(),)},
     "one replica each": {"topology": Static(Topology("ring", 3))},
 }
 

@@ -20,7 +20,7 @@ from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.learning_rates import LEARNING_RATES, Multistep
-from dsgd.metrics import METRICS, Accuracy, Consensus, Equivalence
+from dsgd.metrics import METRICS, Accuracy, Consensus, Equivalence, Uncertainty
 from dsgd.models import MODELS, Quadratic
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.run import TWINS, Run
@@ -83,6 +83,7 @@ RUNS = {
     "repeated": Run(gossip=Repeated(3)),
     "until": Run(gossip=Until(0.01)),
     "phases": Run(gossip=Phases((Once(), Until(1.0, most=4), Adaptive(power=2.0)), (10, 20))),
+    "a deep ensemble": Run(local_steps=1001, starts="own", metrics=(Uncertainty(scales=(0.5, 1.0)),)),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
 }

@@ -61,8 +61,9 @@ def test_numbers_are_those_of_the_run_alone(small: Make, algorithm: str, name: s
         {"batch_size": "full", "gradient_noise": 0.5},
         {"optimizer": AdamW(), "learning_rate": Constant(0.01)},
         {"local_steps": 3, "metrics": (Consensus(), Accuracy()), "measure_every": 7},
+        {"local_steps": 99, "starts": "own"},
     ],
-    ids=["shards", "full batches and noise", "adamw", "local steps"],
+    ids=["shards", "full batches and noise", "adamw", "local steps", "deep ensembles"],
 )
 def test_whatever_else_the_runs_share(small: Make, parts: dict[str, Any]) -> None:
     assert_as_alone([small(seed=seed, **parts) for seed in range(3)])

@@ -149,6 +149,10 @@ def test_every_gossip_begun_again_is_the_same_run(small: Make, tmp_path: Path, n
     assert_goes_on(run, tmp_path / "run", [3, 13])
 
 
+def test_from_starts_of_their_own_begun_again_is_the_same_run(small: Make, tmp_path: Path) -> None:
+    assert_goes_on(small(starts="own", twins=(Plain(),), steps=12), tmp_path / "run", [4, 7])
+
+
 def assert_goes_on(run: Run, path: Path, steps: list[int]) -> None:
     """Stopped after these steps and begun again it is the uninterrupted run, to the bit."""
     folder = RunFolder.create(path, run.describe(), device="cpu")

@@ -8,6 +8,7 @@ from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.gradient_noise import GradientNoise
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
+from dsgd.metrics.uncertainty import Uncertainty
 
 METRICS: dict[str, type[Metric]] = {
     "consensus": Consensus,
@@ -17,7 +18,22 @@ METRICS: dict[str, type[Metric]] = {
     "gradient_noise": GradientNoise,
     "equivalence": Equivalence,
     "gauges": Gauges,
+    "uncertainty": Uncertainty,
 }
 
-__all__ = ["METRICS", "Accuracy", "Consensus", "Curvature", "Equivalence", "Gauges", "GradientNoise", "Metric"]
-__all__ += ["Sharpness", "Snapshot", "Split", "Values", "probe"]
+__all__ = [
+    "METRICS",
+    "Accuracy",
+    "Consensus",
+    "Curvature",
+    "Equivalence",
+    "Gauges",
+    "GradientNoise",
+    "Metric",
+    "Sharpness",
+    "Snapshot",
+    "Split",
+    "Uncertainty",
+    "Values",
+    "probe",
+]

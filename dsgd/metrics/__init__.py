@@ -6,6 +6,7 @@ from dsgd.metrics.curvature import Curvature
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.gradient_noise import GradientNoise
+from dsgd.metrics.landscape import Landscape
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
 
@@ -16,8 +17,9 @@ METRICS: dict[str, type[Metric]] = {
     "sharpness": Sharpness,
     "gradient_noise": GradientNoise,
     "equivalence": Equivalence,
+    "landscape": Landscape,
     "gauges": Gauges,
 }
 
-__all__ = ["METRICS", "Accuracy", "Consensus", "Curvature", "Equivalence", "Gauges", "GradientNoise", "Metric"]
-__all__ += ["Sharpness", "Snapshot", "Split", "Values", "probe"]
+__all__ = ["METRICS", "Accuracy", "Consensus", "Curvature", "Equivalence", "Gauges", "GradientNoise", "Landscape"]
+__all__ += ["Metric", "Sharpness", "Snapshot", "Split", "Values", "probe"]

@@ -42,7 +42,7 @@ def facts(topology: topologies.Topology) -> dict[str, Any]:
 
 def draw(topology: topologies.Topology, path: Path) -> None:
     """Draws the graph into an SVG file, and says so on stderr."""
-    from dsgd.plots import draw_graph
+    from dsgd.graph_drawings import draw_graph
 
     if path.suffix != ".svg":
         refuse("--plot", f"{path} does not end in .svg; give a name that does")

@@ -138,7 +138,7 @@ class Landscape:
 
     kind: str = "random"
     dimensions: int = 2
-    points: int = 21
+    points: int = 31
     reach: float | None = None
     examples: int = 1000
     seed: int = 0

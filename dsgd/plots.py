@@ -92,17 +92,19 @@ def surface(
     caption: str = "",
     *,
     marks: Sequence[Series] = (),
+    zlabel: str = "",
 ) -> Figure:
     """Labelled contour lines on a grid, the ink denser above each; `marks` are points. Both axes have one scale.
 
-    Number j len(x) + i of the values is the one at x[i], y[j]; what is missing or not finite is left out.
+    Number j len(x) + i of the values is the one at x[i], y[j]; what is missing or not finite is left out. `zlabel` says
+    above the drawing what they are.
     """
     import numpy as np
     from matplotlib.colors import to_rgba
 
     grid = np.ma.masked_invalid(np.array(_floats(values)).reshape(len(y), len(x)))
     with canvas(TALL) as (drawing, axes):
-        axes.set(xlabel=symbols(xlabel), ylabel=symbols(ylabel))
+        axes.set(xlabel=symbols(xlabel), ylabel=symbols(ylabel), title=symbols(zlabel))
         if levels := contour_levels(grid.compressed().tolist()):
             shades = [to_rgba(INK, DENSEST * (k + 1) / len(levels)) for k in range(len(levels))]
             axes.contourf(x, y, grid, levels, colors=shades, extend="max")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
@@ -29,6 +30,8 @@ DARKENED = "@media (prefers-color-scheme: dark) {{ :root {{ color: {ink} }} .pap
     **DARK
 )
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+
+FOLDER, LONGEST_NAME = "figures", 60
 
 DRAWING_TAGS = frozenset(
     {"svg", "g", "defs", "path", "use", "text", "tspan", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
@@ -128,6 +131,17 @@ def standalone(figure: Figure) -> str:
     said = (("title", figure.title), ("desc", figure.caption), ("style", style))
     root[:0] = [*(_element(tag, text) for tag, text in said if text), paper]
     return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def file_names(figures: Sequence[Figure]) -> list[str]:
+    """A file's name for each: the letters and digits of its title, numbered where that was taken."""
+    names: list[str] = []
+    for figure in figures:
+        title = unicodedata.normalize("NFKD", figure.title).encode("ascii", "ignore").decode().lower()
+        stem = re.sub("[^a-z0-9]+", "-", title)[:LONGEST_NAME].strip("-") or "figure"
+        numbered = (f"{stem}-{count}.svg" if count > 1 else f"{stem}.svg" for count in range(1, len(figures) + 1))
+        names.append(next(name for name in numbered if name not in names))
+    return names
 
 
 def _element(tag: str, text: str) -> ElementTree.Element:

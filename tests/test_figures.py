@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dsgd.figures import DARK, LIGHT, SVG, XLINK, Figure, standalone
+from dsgd.figures import DARK, LIGHT, LONGEST_NAME, SVG, XLINK, Figure, file_names, standalone
 from dsgd.plots import Series, curves
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\""
@@ -80,3 +80,10 @@ def test_a_drawing_that_does_more_than_draw_has_no_file():
 
 def test_the_same_figure_is_the_same_file():
     assert standalone(drawn()) == standalone(drawn())
+
+
+def test_files_are_named_by_titles_and_never_alike():
+    titles = ["|G_A − g|, s³", "Loss", "Loss", "loss 2", "Ξ", "", "../../etc/passwd", "é" * 200, "LOSS!"]
+    names = file_names([Figure(title, "") for title in titles])
+    stems = ["g-a-g-s3", "loss", "loss-2", "loss-2-2", "figure", "figure-2", "etc-passwd", "e" * LONGEST_NAME, "loss-3"]
+    assert names == [f"{stem}.svg" for stem in stems]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from dsgd.backends.local import LocalBackend
 from dsgd.loop import Observer, Result
 from dsgd.run import Run
 from dsgd.study import conduct, find_study, list_studies
+
+ROOT = Path(__file__).parents[1]
 
 
 class NothingToTrain:
@@ -28,7 +31,12 @@ def test_smoke_preset_reports_and_is_then_reused(name: str, tmp_path: Path) -> N
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     assert {claim["kind"] for claim in summary["claims"]} == {"claim", "control"}
     assert summary["command"].startswith("dsgd study ")
-    assert str(tmp_path) not in (tmp_path / "out" / "report.html").read_text()
+    drawn = {f"figures/{path.name}" for path in (tmp_path / "out" / "figures").glob("*")}
+    shown = re.findall(r"!\[.*\]\((.*)\)", (tmp_path / "out" / "report.md").read_text())
+    assert (len(shown), set(shown)) == (len(drawn), drawn)
+    for file in ("report.html", "report.md", "summary.json", *drawn):
+        text = (tmp_path / "out" / file).read_text()
+        assert not [path for path in (tmp_path, ROOT) if str(path) in text], file
 
     again = conduct(name, "smoke", out=tmp_path / "out", backend=NothingToTrain())
     assert [c["estimate"] for c in again["claims"]] == [c["estimate"] for c in summary["claims"]]

@@ -6,6 +6,7 @@ from dsgd.metrics.curvature import Curvature
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.gradient_noise import GradientNoise
+from dsgd.metrics.landscape import Landscape
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
 from dsgd.metrics.uncertainty import Uncertainty
@@ -17,6 +18,7 @@ METRICS: dict[str, type[Metric]] = {
     "sharpness": Sharpness,
     "gradient_noise": GradientNoise,
     "equivalence": Equivalence,
+    "landscape": Landscape,
     "gauges": Gauges,
     "uncertainty": Uncertainty,
 }
@@ -29,6 +31,7 @@ __all__ = [
     "Equivalence",
     "Gauges",
     "GradientNoise",
+    "Landscape",
     "Metric",
     "Sharpness",
     "Snapshot",

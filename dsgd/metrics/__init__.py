@@ -5,13 +5,15 @@ from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
+from dsgd.metrics.smoothing import Smoothing
 
 METRICS: dict[str, type[Metric]] = {
     "consensus": Consensus,
     "accuracy": Accuracy,
     "equivalence": Equivalence,
     "gauges": Gauges,
+    "smoothing": Smoothing,
 }
 
 __all__ = ["METRICS", "Accuracy", "Consensus", "Equivalence", "Gauges", "Metric", "Snapshot", "Split", "Values"]
-__all__ += ["probe"]
+__all__ += ["Smoothing", "probe"]

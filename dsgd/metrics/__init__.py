@@ -9,6 +9,7 @@ from dsgd.metrics.gradient_noise import GradientNoise
 from dsgd.metrics.landscape import Landscape
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
+from dsgd.metrics.smoothing import Smoothing
 from dsgd.metrics.uncertainty import Uncertainty
 
 METRICS: dict[str, type[Metric]] = {
@@ -34,6 +35,7 @@ __all__ = [
     "Landscape",
     "Metric",
     "Sharpness",
+    "Smoothing",
     "Snapshot",
     "Split",
     "Uncertainty",

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint check data wheel-check image-check bench clean
+.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -37,6 +37,20 @@ check: lint test slow wheel-check
 # Fashion-MNIST, 30 MB, from Debian's package, without root, into data/.
 data: $(VENV)/installed
 	$(BIN)/python -m dsgd.data.fetch
+
+# What the studies find, to be committed: the standard presets, then their reports, figures and summaries into
+# experiments/results. All are conducted before any is copied: a changed file would mark the next one's commit as dirty.
+STUDIES ?= $(patsubst experiments/%.py,%,$(filter-out experiments/_%,$(wildcard experiments/*.py)))
+
+results: $(STUDIES:%=conducted-%)
+	set -e; for study in $(STUDIES); do \
+		from=runs/study-$$study-standard; to=experiments/results/$$study; \
+		rm -rf $$to; mkdir -p $$to; cp $$from/report.md $$from/summary.json $$to; \
+		if [ -d $$from/figures ]; then mkdir $$to/figures; cp $$from/figures/*.svg $$to/figures; fi; \
+	done
+
+conducted-%: $(VENV)/installed
+	$(BIN)/dsgd study $* --preset standard
 
 # The wheel, installed alone, runs from a folder that has an `experiments` package of its own.
 wheel-check: $(VENV)/installed-dev

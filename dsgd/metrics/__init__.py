@@ -4,6 +4,7 @@ from dsgd.metrics.accuracy import Accuracy
 from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
+from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 
 METRICS: dict[str, type[Metric]] = {
@@ -11,7 +12,19 @@ METRICS: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
     "equivalence": Equivalence,
     "gauges": Gauges,
+    "merging": Merging,
 }
 
-__all__ = ["METRICS", "Accuracy", "Consensus", "Equivalence", "Gauges", "Metric", "Snapshot", "Split", "Values"]
+__all__ = [
+    "METRICS",
+    "Accuracy",
+    "Consensus",
+    "Equivalence",
+    "Gauges",
+    "Merging",
+    "Metric",
+    "Snapshot",
+    "Split",
+    "Values",
+]
 __all__ += ["probe"]

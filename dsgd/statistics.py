@@ -168,6 +168,17 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, *limits(numbers, level), len(numbers))
 
 
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of independent `values` with Student's interval, whatever their number: for an estimator's own draws.
+
+    A smooth function of the values, so that rounding moves it as little as them.
+    """
+    numbers = finite(values)
+    mean = math.fsum(numbers) / len(numbers)
+    lo, hi = _t_limits(numbers, level) if len(numbers) > 1 else (None, None)
+    return Interval(mean, lo, hi, len(numbers))
+
+
 def nested_interval(groups: Sequence[Sequence[float]], level: float = 0.95) -> Interval:
     """The mean over runs of each run's mean, one group the values (snapshots) of one run.
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dsgd.backends import train
-from dsgd.communicators import Local
 from dsgd.data import Digits, Dirichlet, NoData, Shards
 from dsgd.learning_rates import Constant
 from dsgd.loop import Result
@@ -17,7 +16,6 @@ from dsgd.metrics import Accuracy, Equivalence, Merging, Snapshot
 from dsgd.metrics.merging import shuffled
 from dsgd.models import Mlp, Quadratic
 from dsgd.run import Run
-from dsgd.simulation import Simulation
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
@@ -26,20 +24,9 @@ ON_BOTH = tuple(f"merging_gain_{quantity}_{split}" for quantity in ("accuracy", 
 
 
 @pytest.fixture
-def snapshot(small: Make) -> Callable[..., Snapshot]:
+def snapshot(small: Make, snapshot_of: Callable[[Run], Snapshot]) -> Callable[..., Snapshot]:
     """The ensemble that a small run ends with."""
-
-    def make(**fields: object) -> Snapshot:
-        run = small(**fields)
-        simulation = Simulation(run, Local(run.n), torch.device("cpu"))
-        world = simulation.start()
-        while world.step < run.steps:
-            world = simulation.advance(world)
-        found = simulation.snapshot(world)
-        assert found is not None
-        return found
-
-    return make
+    return lambda **fields: snapshot_of(small(**fields))
 
 
 def test_on_a_quadratic_the_gain_is_half_the_trace_of_h_xi() -> None:

@@ -7,6 +7,7 @@ from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.gradient_noise import GradientNoise
 from dsgd.metrics.landscape import Landscape
+from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
 from dsgd.metrics.smoothing import Smoothing
@@ -33,6 +34,7 @@ __all__ = [
     "Gauges",
     "GradientNoise",
     "Landscape",
+    "Merging",
     "Metric",
     "Sharpness",
     "Smoothing",

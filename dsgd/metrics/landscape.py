@@ -62,8 +62,8 @@ def filter_normalised(noise: Params, centre: Params) -> Tensor:
 
 
 def _filters(leaf: Tensor) -> Tensor:
-    """A leaf (rows, ...) as (rows, filters, numbers): its first axis counts filters; a vector is one."""
-    return leaf.flatten(2) if leaf.dim() > 2 else leaf.unsqueeze(1)
+    """A leaf (rows, ...) as (rows, filters, numbers): its first axis counts filters; a vector or a number is one."""
+    return leaf.flatten(2) if leaf.dim() > 2 else leaf.reshape(len(leaf), 1, -1)
 
 
 def principal_axes(rows: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
-from dsgd.histories import Histories, Sample
+from dsgd.histories import Histories, History, Sample
 from dsgd.learning_rates import Constant
 from dsgd.metrics import Accuracy, Consensus, Curvature, Equivalence, GradientNoise
 from dsgd.models import Mlp, Model, ResNet18
@@ -114,6 +114,7 @@ class Settings:
 presets = {
     "smoke": Settings(
         seeds=2,
+        seed=0,
         data=Digits(train_size=256),
         model=Mlp((8,), "tanh"),
         methods=(FIRST, CONTROL),
@@ -157,20 +158,29 @@ presets = {
 
 
 def runs(settings: Settings) -> dict[str, Run]:
-    """Every run of the study by its label, which ends with the seed."""
+    """Every run of the study by its label, which ends with the seed; modes share the runs that they have in common."""
     return {
-        f"mode {mode} {method} {size} {seed}": _run(settings, mode, method, size, seed)
+        _label(settings, mode, method, size, seed): _run(settings, method, settings.shape(mode, size), seed)
         for mode in MODES
         for method in settings.methods
         if method != CONTROL or mode == "A"
         for size in settings.grown(mode)
-        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for seed in _seeds(settings)
     }
 
 
-def _run(settings: Settings, mode: str, method: str, size: int, seed: int) -> Run:
-    """Twins advance beside the first method, and where the paper's own setting is the loss gap's order is measured."""
+def _seeds(settings: Settings) -> range:
+    return range(settings.seed, settings.seed + settings.seeds)
+
+
+def _label(settings: Settings, mode: str, method: str, size: int, seed: int) -> str:
     n, local, lr = settings.shape(mode, size)
+    return f"{method} n={n} B={local} lr={lr:g} {seed}"
+
+
+def _run(settings: Settings, method: str, shape: tuple[int, int, float], seed: int) -> Run:
+    """Twins advance beside the first method; where the modes meet the order of the loss gap is measured."""
+    n, local, lr = shape
     graph, order = METHODS[method]
     half = settings.steps // 2
     metrics = (
@@ -179,7 +189,7 @@ def _run(settings: Settings, mode: str, method: str, size: int, seed: int) -> Ru
         Curvature(settings.examples, probes=16, every=half),
         GradientNoise(settings.examples, every=half),
     )
-    measures_gap = (mode, method, size) == ("A", FIRST, settings.local)
+    measures_gap = method == FIRST and shape == settings.shape("A", settings.local)
     return Run(
         task=Task(settings.data),
         model=settings.model,
@@ -224,7 +234,8 @@ def _claims(settings: Settings, found: Histories) -> Iterator[Claim]:
     criterion = "λ_max at the mean over AD-SAM's stays as it is: a power of 0 ± 0.05"
     ratios = _ratios(settings, found, "average_direction_sam")
     yield ratios.claim("mode C: as flat as AD-SAM", "claim", -0.05, 0.05, criterion)
-    slopes = histories.by_seed(found, f"mode A {FIRST} {settings.local}", "equivalence_slope_loss_gap")
+    ends = ([found[_label(settings, "A", FIRST, settings.local, seed)]] for seed in _seeds(settings))
+    slopes = histories.sample(histories.measurements(runs, "equivalence_slope_loss_gap") for runs in ends)
     criterion = "|mean L(w_j) − L(w) − s² tr(HΞ)/2| goes as s to the power 3 ± 0.2, s a scale on the deviations"
     yield slopes.claim("loss gap", "claim", 2.8, 3.2, criterion)
     criterion = "mode A: Tr Ξ is at most 1.05 times lr² σ² S(P) at every B: curvature damps what gossip leaves"
@@ -233,7 +244,7 @@ def _claims(settings: Settings, found: Histories) -> Iterator[Claim]:
 
 
 def _controls(settings: Settings, found: Histories) -> Iterator[Claim]:
-    spreads = histories.by_seed(found, f"mode A {CONTROL}", "trace_xi", max)
+    spreads = histories.sample(_ladders(settings, found, "A", CONTROL, "trace_xi"), max)
     criterion = "on the complete graph after the update Tr Ξ is at most 1e-10"
     yield spreads.claim("complete graph: no spread", "control", None, 1e-10, criterion)
     criterion = "mode C's power of Tr Ξ is above −0.85: mode A's bar is not met by another mode"
@@ -255,15 +266,17 @@ def _ratios(settings: Settings, found: Histories, twin: str) -> Sample:
 
 def _ladders(settings: Settings, found: Histories, mode: str, method: str, quantity: str) -> list[list[float | None]]:
     """For each seed the quantity at each size, averaged over the snapshots from half of the steps on."""
-    seeds = histories.seeds(found, f"mode {mode} {method}")
     return [
-        [_late(settings, found, mode, f"{method} {size} {seed}", size, quantity) for size in settings.grown(mode)]
-        for seed in seeds
+        [
+            _late(settings, found[_label(settings, mode, method, size, seed)], mode, size, quantity)
+            for size in settings.grown(mode)
+        ]
+        for seed in _seeds(settings)
     ]
 
 
-def _late(settings: Settings, found: Histories, mode: str, label: str, size: int, quantity: str) -> float | None:
-    rows = [row for row in found[f"mode {mode} {label}"] if row["step"] >= settings.steps // 2]
+def _late(settings: Settings, history: History, mode: str, size: int, quantity: str) -> float | None:
+    rows = [row for row in history if row["step"] >= settings.steps // 2]
     if quantity == NOISE_REGULARISER:
         variance = "centralized_gradient_variance" if "centralized_lambda_max" in rows[-1] else "gradient_variance"
         n, local, lr = settings.shape(mode, size)

@@ -126,6 +126,7 @@ class Settings:
 presets = {
     "smoke": Settings(
         seeds=2,
+        seed=10,
         data=Digits(train_size=256),
         held_out=64,
         model=Mlp((8,), "tanh"),

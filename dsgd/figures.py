@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 INK = "#010203"  # stands for currentColor while matplotlib draws
 WIDTH, HEIGHT = 6.4, 4.0  # inches, at 72 SVG units an inch
 LIGHT, DARK = {"paper": "#fdfdfb", "ink": "#1d2126"}, {"paper": "#14171a", "ink": "#e2e5e8"}  # as the report's

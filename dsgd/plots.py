@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 TALL = 5.2  # inches, for a plane
 MOST_LEVELS = 10  # contour lines, about
 DENSEST = 0.3  # opacity of the ink above the highest of them

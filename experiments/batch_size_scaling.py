@@ -350,7 +350,7 @@ def _figure(settings: Settings, found: Histories, mode: str) -> Figure:
     others = [method for method in settings.methods if method not in (FIRST, CONTROL)]
     series += [curve(method, "half_trace_h_xi", f"tr(HΞ)/2, {method}") for method in others]
     caption = "On the ring where nothing else is said. Late snapshots; median and range over seeds."
-    return log_log(f"Mode {mode}: {MODES[mode]}", series, "total batch |B|", "", caption)
+    return log_log(f"Mode {mode}: {MODES[mode]}", series, "total batch |B|", "squared distance, or loss", caption)
 
 
 def _shown(sample: Sample) -> str:

@@ -21,7 +21,7 @@ Takes      smoke 5 seconds; standard 6 minutes on 2 cores; long (Fashion-MNIST) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import exp, log
 from statistics import fmean
@@ -35,7 +35,7 @@ from dsgd.learning_rates import Constant, Multistep
 from dsgd.metrics import Accuracy, Consensus, Curvature
 from dsgd.models import Mlp, Model, ResNet18
 from dsgd.optimizers import Lamb
-from dsgd.plots import Series, curves, log_log
+from dsgd.plots import Series, log_log
 from dsgd.run import Run
 from dsgd.statistics import mean_interval
 from dsgd.study import Claim, Figure, Judged, Report, Table, judge
@@ -357,16 +357,21 @@ def _shown(values: Sequence[float]) -> str:
 def _figures(ends: Ends) -> Iterator[Figure]:
     settings, caption = ends.settings, "Median and range over seeds."
 
-    def over_lrs(method: str, batch: int, name: str, factor: float) -> Series:
-        seeds = zip(*(ends.values(method, batch, lr, name) for lr in settings.lrs), strict=True)
-        return histories.band(method, settings.lrs, [[factor * value for value in seed] for seed in seeds])
+    def over_lrs(method: str, values: Callable[[float], list[float]]) -> Series:
+        return histories.band(method, settings.lrs, list(zip(*map(values, settings.lrs), strict=True)))
+
+    def errors(method: str, batch: int) -> Callable[[float], list[float]]:
+        return lambda lr: [100 - points for points in ends.points(method, batch, lr)]
+
+    def sharpness(method: str, batch: int) -> Callable[[float], list[float]]:
+        return lambda lr: ends.values(method, batch, lr, "lambda_max")
 
     for batch in settings.batches:
-        series = [over_lrs(method, batch, "test_accuracy_mean_model", 100) for method in settings.shown(batch)]
-        title = f"Accuracy over learning rates, |B| = {batch * settings.n}"
-        yield curves(title, series, "learning rate", "test accuracy of the mean model, %", caption, logarithmic="x")
+        series = [over_lrs(method, errors(method, batch)) for method in settings.shown(batch)]
+        title = f"Errors over learning rates, |B| = {batch * settings.n}"
+        yield log_log(title, series, "learning rate", "test error of the mean model, %", caption)
     largest = settings.batches[-1]
-    series = [over_lrs(method, largest, "lambda_max", 1) for method in settings.shown(largest)]
+    series = [over_lrs(method, sharpness(method, largest)) for method in settings.shown(largest)]
     title = f"Sharpness over learning rates, |B| = {largest * settings.n}"
     yield log_log(title, series, "learning rate", "λ_max at the mean model", caption)
 

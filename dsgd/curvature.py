@@ -1,4 +1,4 @@
-"""Second derivatives of any scalar function of one row of parameters, by forward-over-reverse products.
+"""Second derivatives of any scalar function of one row of parameters, by products with the Hessian.
 
 Top eigenvalues by ARPACK's Lanczos iteration, with the residuals that bound their errors; the trace by Hutchinson's
 estimator (1989) on what a few known directions leave, as in Hutch++ (Meyer et al. 2021, arXiv 2010.09649).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,31 +25,16 @@ TOLERANCE = 1e-6  # of an eigenvalue, relative
 MOST_ITERATIONS = 300  # restarts of ARPACK; beyond, what was found is returned with its residual
 
 
-def hvp(loss: Loss, point: Tensor, directions: Tensor, block: int | None = None) -> Tensor:
-    """Hessian-vector products H v at `point` (d,) for each row of `directions` (k, d); shape (k, d).
-
-    `block` directions are taken at once.
-    """
-    from torch.func import grad, jvp, vmap
-
-    def product(v: Tensor) -> Tensor:
-        tangent: Tensor = jvp(grad(loss), (point,), (v,))[1]
-        return tangent
-
-    out: Tensor = vmap(product, chunk_size=block)(directions)
-    return out
-
-
 @dataclass(frozen=True)
 class Hessian:
-    """The Hessian H at `point` (d,) of the sum of `losses`, as an operator; `block` directions are taken at once.
+    """The Hessian H at `point` (d,) of the sum of `losses`, as an operator.
 
-    A mean over many examples is a sum of parts, so that the memory of a product is that of one part.
+    A mean over many examples is a sum of parts, so that the memory of a product is that of one part. The gradient of a
+    single part is kept with its graph, and a product is one more backward pass through it.
     """
 
     losses: Sequence[Loss]
     point: Tensor
-    block: int | None = None
 
     @property
     def d(self) -> int:
@@ -56,10 +42,27 @@ class Hessian:
 
     def products(self, directions: Tensor) -> Tensor:
         """H v for each row v of `directions` (k, d); shape (k, d)."""
-        total = hvp(self.losses[0], self.point, directions, self.block)
-        for loss in self.losses[1:]:
-            total = total + hvp(loss, self.point, directions, self.block)
-        return total
+        import torch
+
+        out = torch.zeros_like(directions)
+        for loss in self.losses:
+            at, gradient = self._only if len(self.losses) == 1 else self._gradient(loss)
+            if gradient.requires_grad:  # of a linear loss it is a constant
+                for total, v in zip(out, directions, strict=True):
+                    total += torch.autograd.grad(gradient, at, v, retain_graph=True, materialize_grads=True)[0]
+        return out
+
+    @cached_property
+    def _only(self) -> tuple[Tensor, Tensor]:
+        return self._gradient(self.losses[0])
+
+    def _gradient(self, loss: Loss) -> tuple[Tensor, Tensor]:
+        """A leaf at the point, and the gradient there with its graph."""
+        import torch
+
+        at = self.point.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(at), at, create_graph=True, materialize_grads=True)
+        return at, gradient
 
     def forms(self, directions: Tensor) -> Tensor:
         """v^T H v for each row v of `directions` (k, d); shape (k,)."""

@@ -6,9 +6,12 @@ from dsgd.metrics.curvature import Curvature
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.gradient_noise import GradientNoise
+from dsgd.metrics.landscape import Landscape
 from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
+from dsgd.metrics.smoothing import Smoothing
+from dsgd.metrics.uncertainty import Uncertainty
 
 METRICS: dict[str, type[Metric]] = {
     "consensus": Consensus,
@@ -17,9 +20,27 @@ METRICS: dict[str, type[Metric]] = {
     "sharpness": Sharpness,
     "gradient_noise": GradientNoise,
     "equivalence": Equivalence,
+    "landscape": Landscape,
     "gauges": Gauges,
-    "merging": Merging,
+    "uncertainty": Uncertainty,
 }
 
-__all__ = ["METRICS", "Accuracy", "Consensus", "Curvature", "Equivalence", "Gauges", "GradientNoise", "Merging"]
-__all__ += ["Metric", "Sharpness", "Snapshot", "Split", "Values", "probe"]
+__all__ = [
+    "METRICS",
+    "Accuracy",
+    "Consensus",
+    "Curvature",
+    "Equivalence",
+    "Gauges",
+    "GradientNoise",
+    "Landscape",
+    "Merging",
+    "Metric",
+    "Sharpness",
+    "Smoothing",
+    "Snapshot",
+    "Split",
+    "Uncertainty",
+    "Values",
+    "probe",
+]

@@ -24,16 +24,23 @@ class Consensus:
         check_every(self.every)
 
     def __call__(self, snapshot: Snapshot) -> Values:
-        trace = _trace(snapshot.params.matrix)
+        trace = trace_xi(snapshot.params.matrix)
         mean = trees.mean(snapshot.params)
         distances = {f"{name}_distance": float(trees.norm(mean - twin)) for name, twin in snapshot.twins.items()}
         return {"consensus_distance": trace**0.5, "trace_xi": trace, **distances}
 
 
-def _trace(matrix: Tensor) -> float:
+def trace_xi(matrix: Tensor) -> float:
     """(1/n) sum |w_j - mean|^2 in float64, by blocks of columns: never a second ensemble."""
     total = 0.0
     for columns in matrix.split(max(1, NUMBERS_AT_ONCE // matrix.shape[0]), dim=1):
         block = columns.double()
         total += float((block - block.mean(dim=0)).square().sum())
     return total / matrix.shape[0]
+
+
+def equal_up_to_rounding(matrix: Tensor) -> bool:
+    """Whether the rows lie within the rounding of their dtype of each other."""
+    import torch
+
+    return trace_xi(matrix) ** 0.5 <= 4 * torch.finfo(matrix.dtype).eps * float(matrix[0].norm())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dsgd.curvature import Spectrum, top_eigenvalues, trace_samples
+from dsgd.metrics.consensus import equal_up_to_rounding
 from dsgd.metrics.metric import Snapshot, Values, check_every
 from dsgd.metrics.probe_loss import ProbeLoss, check_examples, named, probe_losses
-from dsgd.perturbations import Cloud, cloud
+from dsgd.perturbations import cloud
 from dsgd.statistics import t_interval
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Curvature:
     - `span_overlap`, the mean share of a top eigenvector that lies in span{w_j - mean} (by chance r / d), and
       `xi_in_top`, the share of Tr Xi in the top eigenspace (by chance k / d); Dimlioglu & Choromanska 2026, 2605.27739
 
-    What is a quotient by Tr Xi is None where all replicas are equal.
+    What is a quotient by Tr Xi is None where all replicas are equal up to rounding.
     """
 
     examples: int = 1000
@@ -51,8 +56,7 @@ class Curvature:
             own = _of_spectrum(spectrum) | trace
             values |= {named(name, key): value for key, value in own.items()}
             if not name:
-                spread = cloud(snapshot.params.matrix.double())
-                values |= _of_spread(loss, spectrum, spread, trace.get("hessian_trace"))
+                values |= _of_spread(loss, spectrum, snapshot.params.matrix, trace.get("hessian_trace"))
         return values
 
     def _trace(self, loss: ProbeLoss, spectrum: Spectrum) -> dict[str, float | None]:
@@ -71,15 +75,17 @@ def _of_spectrum(spectrum: Spectrum) -> Values:
     }
 
 
-def _of_spread(loss: ProbeLoss, spectrum: Spectrum, spread: Cloud, trace: float | None) -> Values:
+def _of_spread(loss: ProbeLoss, spectrum: Spectrum, replicas: Tensor, trace: float | None) -> Values:
+    spread = cloud(replicas.double())
     trace_xi, trace_h_xi = float(spread.trace), float(loss.hessian.forms(spread.deviations).mean())
     values: Values = {"half_trace_h_xi": trace_h_xi / 2}
-    axes = spread.axes
-    if not len(axes):
-        return values | dict.fromkeys(("alignment", "effective_rank", "span_overlap", "xi_in_top"))
+    if equal_up_to_rounding(replicas):
+        names = ("alignment", "alignment_normalised", "effective_rank", "span_overlap", "xi_in_top")
+        return values | dict.fromkeys(names)
     values["alignment"] = _quotient(trace_h_xi, trace_xi * float(spectrum.values[0]))
     if trace is not None:
         values["alignment_normalised"] = _quotient(loss.hessian.d * trace_h_xi, trace_xi * trace)
+    axes = spread.axes
     lengths = axes.norm(dim=1)  # principal: the rows of `axes` are orthogonal
     along = (axes / lengths[:, None]) @ spectrum.vectors.T
     return values | {

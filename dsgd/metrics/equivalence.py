@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from dsgd.metrics.consensus import equal_up_to_rounding
 from dsgd.metrics.instrument import SHOT_NOISE_OCTAVES, Probe, measure
 from dsgd.metrics.metric import Snapshot, Split, Values, check_every
 from dsgd.objectives import Batch, Network
-from dsgd.perturbations import cloud
 from dsgd.trees import Layout, Params, stack
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Equivalence:
             raise ValueError(f"scales is {list(self.scales)}; they must start with 1 and fall, above 0")
 
     def __call__(self, snapshot: Snapshot) -> Values:
-        if _equal_up_to_rounding(snapshot.params.matrix):
+        if equal_up_to_rounding(snapshot.params.matrix):
             return {}
         found = measure(self.instrument(snapshot), snapshot.smooth)
         return _flat("own_shards" if self.own_shards else "equivalence", found)
@@ -151,13 +151,6 @@ class Equivalence:
         chosen = torch.stack([shard[:count] for shard in snapshot.shards])
         own = _gradients(Batch(snapshot.network, snapshot.train.x[chosen].double(), snapshot.train.y[chosen]))
         return Split(snapshot.train.x[chosen.flatten()], snapshot.train.y[chosen.flatten()]), own
-
-
-def _equal_up_to_rounding(matrix: Tensor) -> bool:
-    import torch
-
-    spread = float(cloud(matrix.double()).trace) ** 0.5
-    return spread <= 4 * torch.finfo(matrix.dtype).eps * float(matrix[0].norm())
 
 
 def _gradients(batch: Batch) -> Callable[[Tensor], Tensor]:

@@ -15,8 +15,10 @@ from dsgd.trees import Layout, Params
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXAMPLES_AT_ONCE = 2048  # in one part of the loss
-ACTIVATIONS_AT_ONCE = 2**15  # examples times points or directions
+EXAMPLES_AT_ONCE = 2048  # in one part of the loss, and of a model of many parameters, as a ResNet, fewer:
+EXAMPLES_TIMES_NUMBERS = 2**28
+LEAST_EXAMPLES = 32
+ACTIVATIONS_AT_ONCE = 2**15  # examples times points
 NUMBERS_AT_ONCE = 2**24  # in a block of points
 
 
@@ -47,7 +49,7 @@ class ProbeLoss:
     @cached_property
     def hessian(self) -> Hessian:
         """The Hessian at the model."""
-        return Hessian(self.parts, self.point, self._block)
+        return Hessian(self.parts, self.point)
 
     def losses(self, rows: Tensor) -> Tensor:
         """The mean loss at each of `rows` (k, d), shape (k,)."""
@@ -84,7 +86,7 @@ class ProbeLoss:
             found: Tensor = grad(loss)(self.point, x, y).square().sum()
             return found
 
-        at_once = max(1, min(EXAMPLES_AT_ONCE, NUMBERS_AT_ONCE // len(self.point)))
+        at_once = max(1, min(self._part, NUMBERS_AT_ONCE // len(self.point)))
         norms: Tensor = vmap(norm, chunk_size=at_once)(self.split.x, self.split.y)
         return norms
 
@@ -100,12 +102,19 @@ class ProbeLoss:
 
     @property
     def _block(self) -> int:
-        examples = min(EXAMPLES_AT_ONCE, len(self.split.y))
-        return max(1, min(ACTIVATIONS_AT_ONCE // examples, NUMBERS_AT_ONCE // len(self.point)))
+        """Points that are looked at together."""
+        return max(
+            1, min(ACTIVATIONS_AT_ONCE // min(self._part, len(self.split.y)), NUMBERS_AT_ONCE // len(self.point))
+        )
+
+    @property
+    def _part(self) -> int:
+        """Examples that are looked at together."""
+        return min(EXAMPLES_AT_ONCE, max(LEAST_EXAMPLES, EXAMPLES_TIMES_NUMBERS // len(self.point)))
 
     def _batches(self) -> Iterator[Split]:
-        for start in range(0, len(self.split.y), EXAMPLES_AT_ONCE):
-            part = slice(start, start + EXAMPLES_AT_ONCE)
+        for start in range(0, len(self.split.y), self._part):
+            part = slice(start, start + self._part)
             yield Split(self.split.x[part], self.split.y[part])
 
     def _shared(self) -> Iterator[Batch]:

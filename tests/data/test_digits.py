@@ -46,6 +46,27 @@ def test_train_size_keeps_the_first_examples() -> None:
     assert few.sha256 == all_.sha256
 
 
+def test_test_size_is_another_stratified_split_of_the_same_digits() -> None:
+    data = Digits(test_size=1285).load()
+    assert (len(data.train), len(data.test)) == (512, 1285)
+    assert data.sha256 == Digits().load().sha256
+    share = np.bincount(digits._pixels_and_labels()[1]) * 1285 / 1797
+    assert np.abs(np.bincount(data.test.y) - share).max() < 1
+    both = np.concatenate([data.train.x, data.test.x]).reshape(1797, -1)
+    np.testing.assert_array_equal(np.sort(both.sum(axis=1)), np.sort(digits._pixels_and_labels()[0].sum(axis=1) / 16))
+
+
+@pytest.mark.parametrize("size", [0, 1797])
+def test_impossible_test_size(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"test_size={size} is not possible: give 1 to 1796"):
+        Digits(test_size=size)
+
+
+def test_a_large_test_split_leaves_few_to_train_on() -> None:
+    with pytest.raises(ValueError, match="train_size=513 is not possible: give 1 to 512"):
+        Digits(train_size=513, test_size=1285)
+
+
 def test_loading_again_is_free() -> None:
     assert Digits(50).load() is Digits(50).load()
 

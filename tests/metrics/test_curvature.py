@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsgd.curvature import Hessian, hvp, top_eigenvalues, trace_samples
+from dsgd.curvature import Hessian, top_eigenvalues, trace_samples
 from dsgd.data import NoData
 from dsgd.gradients.plain import Plain
 from dsgd.learning_rates import Constant
@@ -218,10 +218,8 @@ def test_the_replicas_lose_more_than_their_mean_by_half_the_trace_of_h_xi(traine
 def test_work_is_linear_in_the_probe_set(trained: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many examples pass through the network: for 64 twice as many as for 32, and no Hessian is ever formed."""
     products: list[int] = []
-    monkeypatch.setattr(
-        "dsgd.curvature.hvp",
-        lambda loss, point, v, block=None: (products.append(len(v)), hvp(loss, point, v, block))[1],
-    )
+    found = Hessian.products
+    monkeypatch.setattr(Hessian, "products", lambda self, v: (products.append(len(v)), found(self, v))[1])
     Curvature(examples=32, probes=4)(trained)
     few = sum(products)
     products.clear()

@@ -1,0 +1,202 @@
+"""How well predictions know when they are wrong: the mean model's, the replicas', and those of draws around the mean.
+
+Zhu et al. 2023 (arXiv 2306.02913) offer Xi, the covariance of the replicas, as a free estimate of the covariance of the
+weights' posterior. Xi has rank n - 1 at most, and in linear theory its size is set by graph and learning rate, not by
+the inverse Hessian over the number of examples: N(0, Xi) is no calibrated posterior. So its draws are judged as they
+are, at one fitted scale, and after one fitted temperature, beside draws of the same trace without Xi's directions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from statistics import geometric_mean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dsgd.metrics.calibration import (
+    BINS,
+    Flags,
+    Labels,
+    Table,
+    accuracy,
+    auroc,
+    brier,
+    ece,
+    entropy,
+    fitted_temperature,
+    nll,
+    tempered,
+)
+from dsgd.metrics.consensus import equal_up_to_rounding
+from dsgd.metrics.members import Members, Prediction, around, given, offsets, predicted
+from dsgd.metrics.metric import Snapshot, Values, check_every
+from dsgd.objectives import Network
+from dsgd.randomness import generator
+from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEST = "test"
+Answers = Mapping[str, Prediction]  # to the test split and to each shifted form of it, example by example
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Accuracy, NLL, Brier and calibration errors of mean model, replicas and draws from N(0, Xi), and what they doubt.
+
+    The predictors: `mean_model`; `replicas`, the average of their probabilities; the twins by their names; averages
+    over `samples` draws around the mean model (0: none), `xi` from N(0, Xi), `isotropic` from N(0, Tr Xi / d I), and
+    `leafwise`, isotropic within each leaf with Xi's trace there; and each of these with its draws scaled by the best of
+    `scales`, as `xi_scaled`. Draws keep the mean model's running statistics.
+
+    The names: `accuracy_P`, `nll_P`, `brier_P`, `ece_P` of a predictor P on the test split, the latter three also after
+    one temperature, as `nll_calibrated_P`; `temperature_P` and `scale_P`. A temperature, like a scale, is the one of
+    least NLL on one half of the test split, and judged on the other, both ways round: given is their geometric mean.
+    `error_auroc_DOUBT_P` is the chance that a wrongly classified example is in more DOUBT than another: the `entropy`
+    of the prediction, or `information`, what the members' disagreement adds to it, whose mean is `information_P`.
+    `ood_auroc_SHIFT_DOUBT_P` is that chance for a shifted example and one that is not: `rotated` images, by 90 degrees,
+    or `noisy` ones, by `noise` standard deviations of the inputs. An AUROC is None where nothing is to be told apart.
+    There are no values for a loss without classes.
+    """
+
+    samples: int = 64
+    scales: tuple[float, ...] = (1 / 16, 1 / 4, 1.0, 4.0, 16.0, 64.0)
+    noise: float = 1.0
+    bins: int = BINS
+    every: int | None = 0
+
+    def __post_init__(self) -> None:
+        check_every(self.every)
+        if self.samples < 0 or self.bins < 1:
+            raise ValueError(f"samples is {self.samples} and bins {self.bins}; they must be at least 0 and at least 1")
+        if any(low >= high for low, high in pairwise((0.0, *self.scales))):
+            raise ValueError(f"scales is {list(self.scales)}; they must rise, above 0")
+        if not 0 < self.noise < math.inf:
+            raise ValueError(f"noise is {self.noise}; it must be above 0 and finite")
+
+    def __call__(self, snapshot: Snapshot) -> Values:
+        judged = snapshot.judged()
+        if judged.network.criterion != "cross_entropy":
+            return {}
+        exam = self._exam(snapshot, judged.network)
+        values: Values = {}
+        for name, row in {"mean_model": judged.mean, **judged.twins}.items():
+            values |= exam.marks(name, exam.answers(given(row)))
+        apart = not equal_up_to_rounding(judged.replicas.matrix)
+        values |= exam.marks("replicas", exam.answers(given(judged.replicas), apart))
+        return values | (self._of_draws(exam, snapshot.params, judged.mean, snapshot.seed) if self.samples else {})
+
+    def _of_draws(self, exam: Exam, p: Params, mean: Params, seed: int) -> Values:
+        """What is measured of the draws, at their own scale and at the best."""
+        values: Values = {}
+        apart = not equal_up_to_rounding(p.matrix)
+        for name, drawn in offsets(p, seed, self.samples).items():
+            at = partial(around, mean, drawn, self.samples)
+            values |= exam.marks(name, exam.answers(at(), apart))
+            if self.scales:
+                scale, answers = exam.scaled(at, self.scales, apart)
+                values |= exam.marks(f"{name}_scaled", answers) | {f"scale_{name}_scaled": scale if apart else None}
+        return values
+
+    def _exam(self, snapshot: Snapshot, network: Network) -> Exam:
+        x, y, seed = snapshot.test.x, snapshot.test.y.cpu().numpy(), snapshot.seed
+        order = generator(seed, "uncertainty", "halves").permutation(len(y))
+        inputs = {TEST: x, **({"rotated": x.rot90(1, (-2, -1))} if _square(x) else {}), "noisy": self._noisy(x, seed)}
+        return Exam(network, inputs, y, order < len(y) // 2, self.bins)
+
+    def _noisy(self, x: Tensor, seed: int) -> Tensor:
+        noise = generator(seed, "uncertainty", "noise").standard_normal(tuple(x.shape))
+        return x + x.new_tensor(noise) * (self.noise * x.std())
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Inputs (N, ...), the test split's and shifted forms of them, its labels (N,), and which are of the first half."""
+
+    network: Network
+    inputs: Mapping[str, Tensor]
+    y: Labels
+    first: Flags
+    bins: int
+
+    def answers(self, members: Members, apart: bool = True) -> Answers:
+        """What the members predict together, of each form of the inputs."""
+        return {form: self._answer(form, members, apart) for form in self.inputs}
+
+    def _answer(self, form: str, members: Members, apart: bool) -> Prediction:
+        """Members that are not `apart` disagree by rounding, and so about nothing."""
+        found = predicted(self.network, members, self.inputs[form])
+        return found if apart else replace(found, information=np.zeros(len(found.p)))
+
+    def scaled(self, at: Callable[[float], Members], scales: tuple[float, ...], apart: bool) -> tuple[float, Answers]:
+        """The mean of the scales that are best on either half, and the answers of either half at the other's scale."""
+        tests = {scale: self._answer(TEST, at(scale), apart) for scale in scales}
+
+        def best(half: Flags) -> float:
+            return min(scales, key=lambda scale: nll(tests[scale].p[half], self.y[half]))
+
+        chosen = best(self.first), best(~self.first)
+        shifts = [form for form in self.inputs if form != TEST]
+        found = {
+            scale: {TEST: tests[scale]} | {form: self._answer(form, at(scale), apart) for form in shifts}
+            for scale in set(chosen)
+        }
+        of_first, of_second = (found[scale] for scale in chosen)
+        return geometric_mean(chosen), {form: _either(self.first, of_second[form], of_first[form]) for form in of_first}
+
+    def marks(self, name: str, answers: Answers) -> Values:
+        """Everything measured of one predictor."""
+        p = answers[TEST].p
+        temperatures, calibrated = self._calibrated(p)
+        values: Values = {f"accuracy_{name}": accuracy(p, self.y), f"temperature_{name}": geometric_mean(temperatures)}
+        for how, table in ((name, p), (f"calibrated_{name}", calibrated)):
+            values |= {f"nll_{how}": nll(table, self.y), f"brier_{how}": brier(table, self.y)}
+            values[f"ece_{how}"] = ece(table, self.y, self.bins)
+        if (information := answers[TEST].information) is not None:
+            values[f"information_{name}"] = float(information.mean())
+        return values | self._found(name, answers)
+
+    def _calibrated(self, p: Table) -> tuple[tuple[float, ...], Table]:
+        """Two temperatures, and the probabilities of either half at the other's."""
+        halves = (self.first, ~self.first)
+        temperatures = tuple(fitted_temperature(p[half], self.y[half]) for half in halves)
+        calibrated = np.empty_like(p)
+        for half, temperature in zip(halves, temperatures[::-1], strict=True):
+            calibrated[half] = tempered(p[half], temperature)
+        return temperatures, calibrated
+
+    def _found(self, name: str, answers: Answers) -> Values:
+        """How well each doubt finds the errors and the shifted examples."""
+        wrong = answers[TEST].p.argmax(axis=1) != self.y
+        doubts = {of: _doubts(prediction) for of, prediction in answers.items()}
+        values: Values = {}
+        for doubt, inside in doubts.pop(TEST).items():
+            values[f"error_auroc_{doubt}_{name}"] = auroc(inside, wrong)
+            for shift, outside in doubts.items():
+                shifted = np.arange(2 * len(inside)) >= len(inside)
+                values[f"ood_auroc_{shift}_{doubt}_{name}"] = auroc(np.concatenate([inside, outside[doubt]]), shifted)
+        return values
+
+
+def _doubts(prediction: Prediction) -> dict[str, Table]:
+    information = {} if prediction.information is None else {"information": prediction.information}
+    return {"entropy": entropy(prediction.p), **information}
+
+
+def _either(first: Flags, one: Prediction, other: Prediction) -> Prediction:
+    """One prediction for the first half, the other for the second."""
+    p = np.where(first[:, None], one.p, other.p)
+    if one.information is None or other.information is None:
+        return Prediction(p, None)
+    return Prediction(p, np.where(first, one.information, other.information))
+
+
+def _square(x: Tensor) -> bool:
+    """Whether the inputs are images that can be turned by a right angle."""
+    return x.dim() == 4 and x.shape[-1] == x.shape[-2]

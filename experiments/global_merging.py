@@ -11,11 +11,15 @@ Measured   16 replicas, adapt-then-combine, on shared data and on shares by Diri
            random every 5 steps ("often", 0.2 exchanges a step), every 50 ("rare", 30 in all; the paper's replicas take
            300 rounds of 100 steps, and exchange in a fifth of the rounds), or "never". What merging would give is
            measured ten times on the way, without merging. Centralized SGD takes the replicas' mean gradient.
-Controls   Replicas whose hidden units were shuffled, the same functions but apart, must merge badly. The mean local
-           model must miss the centralized one by more than the margin, and so must the merging of replicas with
-           different data that never spoke. Where these are, far apart, tr(HΞ)/2 must miss the gain in loss.
-Expect     PILOT
-Seeds      Criteria were set on seeds 0 to 9 (pilots/global_merging.json) and are judged on seeds from 800 on.
+Controls   Replicas that started "apart", each from its own draw, and never spoke must merge badly. The mean local model
+           must miss the centralized one by more than the margin, and so must the merging of replicas with different
+           data that never spoke. Where these are, far apart, tr(HΞ)/2 must miss the gain in loss.
+Expect     On shared data replicas that never spoke merge to the accuracy of centralized SGD, 0.963, from 0.956. On
+           skewed data merging lifts much more, but to what depends on how often they spoke: often 0.93 to 0.95, a point
+           behind centralized SGD, within the margin; rare 0.79 to 0.89, seven points behind, so the claim is refuted
+           there; never 0.31 to 0.53. The merged model is ahead at every measurement, by 1.01 to 1.08 times tr(HΞ)/2, and
+           by 1.5 times where replicas with different data never spoke. On its own share a replica is ahead of it.
+Seeds      Criteria were set on seeds 0 to 19 (pilots/global_merging.json) and are judged on seeds from 800 on.
 Takes      smoke 5 seconds; standard 2 minutes on 2 cores; long, on Fashion-MNIST, an hour; paper is for a GPU and was
            never run.
 """
@@ -42,8 +46,9 @@ from topologies import Periodic, RandomMatching, Schedule, Topology
 question = "Does one global averaging lift poor local models to the accuracy of centralized training?"
 
 SHARED, SKEWED = "shared", "skewed"
-OFTEN, RARE, NEVER, CENTRAL = "often", "rare", "never", "centralized"
+OFTEN, RARE, NEVER, APART, CENTRAL = "often", "rare", "never", "apart", "centralized"
 DATA, GOSSIP = (SHARED, SKEWED), (OFTEN, RARE, NEVER)
+TRAINED = (*((data, gossip) for data in DATA for gossip in (*GOSSIP, CENTRAL)), (SHARED, APART))
 MARGIN = 0.02  # of test accuracy, within which two models are equivalent
 LOCAL, MERGED = "test_accuracy_replicas_mean", "test_accuracy_mean_model"
 PREDICTION, GAIN = "half_trace_h_xi", "merging_gain_loss_train"  # on the same training examples
@@ -61,7 +66,7 @@ DEFINITIONS = {
 class Settings:
     """What a preset fixes; `often` and `rare` are the steps from one exchange to the next."""
 
-    seeds: int = 10
+    seeds: int = 20
     seed: int = 800
     data: DataSource = field(default_factory=Digits)
     model: Model = field(default_factory=lambda: Mlp((32,), "tanh"))
@@ -94,7 +99,6 @@ presets = {
         departures=(
             "CIFAR-10, and GroupNorm in the ResNet-18; Zhu et al. 2026 take Tiny ImageNet, and BatchNorm.",
             "All replicas exchange in pairs every fifth round; theirs do with probability 0.2 in every round.",
-            "Hidden units can be shuffled in chains of linear layers alone: that control is missing.",
         ),
     ),
 }
@@ -104,16 +108,13 @@ def runs(settings: Settings) -> dict[str, Run]:
     """Every run of the study by its label, DATA GOSSIP SEED."""
     return {
         f"{data} {gossip} {seed}": _training(settings, data, gossip, seed)
-        for data in DATA
-        for gossip in (*GOSSIP, CENTRAL)
+        for data, gossip in TRAINED
         for seed in range(settings.seed, settings.seed + settings.seeds)
     }
 
 
 def _training(settings: Settings, data: str, gossip: str, seed: int) -> Run:
-    alone = (Consensus(), Accuracy())
     merging = (Merging(settings.examples), Curvature(settings.examples, probes=0, every=None))
-    shuffled = (Merging(settings.examples, shuffle_units=True, every=0),) if isinstance(settings.model, Mlp) else ()
     return Run(
         task=Task(settings.data, Iid() if data == SHARED else Dirichlet(0.1, settings.batch_size)),
         model=settings.model,
@@ -125,7 +126,8 @@ def _training(settings: Settings, data: str, gossip: str, seed: int) -> Run:
         steps=settings.steps,
         seed=seed,
         measure_every=settings.steps // settings.measurements,
-        metrics=alone if gossip == CENTRAL else (*alone, *merging, *shuffled),
+        starts="own" if gossip == APART else "same",
+        metrics=(Consensus(), Accuracy(), *(merging if gossip in GOSSIP else ())),
     )
 
 
@@ -207,10 +209,8 @@ def _losses(found: Histories) -> Iterator[Claim]:
 
 
 def _controls(found: Histories) -> Iterator[Claim]:
-    shuffled = _ends(found, SHARED, OFTEN, lambda rows, _: rows[-1].get("shuffled_merging_gain_accuracy_test"))
-    if shuffled.values:
-        criterion = "gain in accuracy <= -0.1 after each replica's hidden units were shuffled"
-        yield shuffled.claim(f"{SHARED}, {OFTEN}: shuffled units", "control", None, -0.1, criterion)
+    apart = _ends(found, SHARED, APART, _lift)
+    yield apart.claim(f"{SHARED}, {APART}: merging lifts", "control", None, -0.2, "gain in accuracy <= -0.2")
     criterion = f"mean accuracy of the replicas less that of centralized SGD is < -{MARGIN:g}"
     local = _ends(found, SKEWED, RARE, _local_behind)
     yield local.claim(f"{SKEWED}, {RARE}: the local models", "control", None, -MARGIN, criterion)
@@ -225,11 +225,10 @@ def _controls(found: Histories) -> Iterator[Claim]:
 def _table(found: Histories) -> Table:
     names = (LOCAL, MERGED, "merging_gain_loss_test", GAIN, PREDICTION, "merging_gain_loss_shards", "trace_xi")
     rows = []
-    for data in DATA:
-        for gossip in (*GOSSIP, CENTRAL):
-            ends = [rows[-1] for rows in histories.select(found, f"{data} {gossip}")]
-            cells = ([row[name] for row in ends if row.get(name) is not None] for name in names)
-            rows.append((data, gossip, *(fmean(values) if values else None for values in cells)))
+    for data, gossip in TRAINED:
+        ends = [rows[-1] for rows in histories.select(found, f"{data} {gossip}")]
+        cells = ([row[name] for row in ends if row.get(name) is not None] for name in names)
+        rows.append((data, gossip, *(fmean(values) if values else None for values in cells)))
     columns = ("data", "gossip", "local accuracy", "merged accuracy", "gain in test loss", "gain in training loss")
     caption = "Means over seeds at the end; accuracies on the test set."
     return Table("Before and after merging", (*columns, "tr(HΞ)/2", "gain on own share", "Tr Ξ"), rows, caption)

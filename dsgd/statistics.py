@@ -202,6 +202,19 @@ def log_slope(x: Sequence[float], y: Sequence[float]) -> float:
     return float(log_x @ log_y / (log_x @ log_x))
 
 
+def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> float | None:
+    """Spearman's: the correlation of the ranks, equal values sharing theirs; None where it is not defined.
+
+    That is where a value is missing or not finite, or all x or all y are equal.
+    """
+    from scipy import stats
+
+    xs, ys = (np.asarray([math.nan if value is None else value for value in values], dtype=float) for values in (x, y))
+    if not (np.isfinite(xs).all() and np.isfinite(ys).all() and len(xs)) or not (np.ptp(xs) and np.ptp(ys)):
+        return None
+    return float(stats.spearmanr(xs, ys).statistic)
+
+
 def equivalence_p(values: Sequence[float], low: float | None, high: float | None) -> float:
     """p of the data had the mean NOT been inside (low, high): the larger of the one-sided t-tests' p. None: no bound.
 

@@ -8,15 +8,11 @@ arXiv 2306.02913): the `half_trace_h_xi` of other metrics predicts the gain.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dsgd.kernels.stacked import chain_of
 from dsgd.metrics.accuracy import evaluate
 from dsgd.metrics.metric import Judged, Snapshot, Split, Values, check_every
-from dsgd.randomness import generator
-from dsgd.trees import Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,13 +24,10 @@ class Merging:
 
     `merging_gain_loss_SPLIT` = mean_j L(w_j) - L(mean model): above zero, merging helps. The train split is represented
     by its first `train_examples` examples; `shards`, where there are any, compare each replica with the mean model on
-    that replica's own examples. With `shuffle_units` each replica's hidden units first change places at random: the
-    replicas are the same functions, but no longer near each other, and names start with `shuffled_merging_gain_`; for
-    chains of linear layers only. Beside Accuracy the two splits are evaluated twice.
+    that replica's own examples. Beside Accuracy the two splits are evaluated twice.
     """
 
     train_examples: int = 10_000
-    shuffle_units: bool = False
     every: int | None = None
 
     def __post_init__(self) -> None:
@@ -43,30 +36,27 @@ class Merging:
             raise ValueError(f"train_examples is {self.train_examples}; it must be at least 1")
 
     def __call__(self, snapshot: Snapshot) -> Values:
-        name = "merging_gain_{}"
-        if self.shuffle_units:
-            name, snapshot = f"shuffled_{name}", replace(snapshot, params=shuffled(snapshot))
         judged = snapshot.judged()
         splits = {"train": snapshot.train.head(self.train_examples), "test": snapshot.test}
         values: Values = {}
         for which, split in splits.items():
-            values |= _gains(f"{name}_{which}", *_everywhere(judged, split))
+            values |= _gains(which, *_everywhere(judged, split))
         if snapshot.shards is not None:
-            values |= _gains(f"{name}_shards", *_on_shards(judged, snapshot.train, snapshot.shards))
+            values |= _gains("shards", *_on_shards(judged, snapshot.train, snapshot.shards))
         return values
 
 
 Found = tuple["Tensor", "Tensor | None"]  # losses and accuracies
 
 
-def _gains(name: str, mean: Found, replicas: Found) -> Values:
+def _gains(which: str, mean: Found, replicas: Found) -> Values:
     """How far the mean model is better than the replicas, on average."""
     (mean_loss, mean_accuracy), (losses, accuracies) = mean, replicas
     loss = float(losses.double().mean() - mean_loss.double().mean())
     accuracy = None
     if mean_accuracy is not None and accuracies is not None:
         accuracy = float(mean_accuracy.double().mean() - accuracies.double().mean())
-    return {name.format("accuracy"): accuracy, name.format("loss"): loss}
+    return {f"merging_gain_accuracy_{which}": accuracy, f"merging_gain_loss_{which}": loss}
 
 
 def _everywhere(judged: Judged, split: Split) -> tuple[Found, Found]:
@@ -87,24 +77,3 @@ def _on_shards(judged: Judged, train: Split, shards: tuple[Tensor, ...]) -> tupl
     accuracies = torch.stack(hits, dim=1) if hits else None
     mean, replicas = ((losses[i], None if accuracies is None else accuracies[i]) for i in (0, 1))
     return mean, replicas
-
-
-def shuffled(snapshot: Snapshot) -> Params:
-    """The replicas with the units of each hidden layer in an order of their own, which changes nothing that they say.
-
-    ValueError unless the network is a chain of linear layers.
-    """
-    chain = chain_of(snapshot.network.module)
-    if chain is None:
-        raise ValueError("shuffle_units is for chains of linear layers alone; leave it out, or take the model mlp")
-    p = snapshot.params.like(snapshot.params.matrix.clone())
-    linear = [name for name, layer in chain if any(True for _ in layer.parameters())]
-    for replica in range(p.rows):
-        leaves = p.layout.leaves(p.matrix[replica])
-        stream = generator(snapshot.seed, "shuffle_units", snapshot.step, replica)
-        for into, out in pairwise(linear):
-            order = stream.permutation(leaves[f"{into}.weight"].shape[0])
-            for leaf in (leaves[f"{into}.weight"], leaves.get(f"{into}.bias"), leaves[f"{out}.weight"].mT):
-                if leaf is not None:
-                    leaf.copy_(leaf[order])
-    return p

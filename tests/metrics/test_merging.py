@@ -13,8 +13,7 @@ from dsgd.data import Digits, Dirichlet, NoData, Shards
 from dsgd.learning_rates import Constant
 from dsgd.loop import Result
 from dsgd.metrics import Accuracy, Equivalence, Merging, Snapshot
-from dsgd.metrics.merging import shuffled
-from dsgd.models import Mlp, Quadratic
+from dsgd.models import Quadratic
 from dsgd.run import Run
 from dsgd.tasks import Task
 from topologies import Static, Topology
@@ -107,27 +106,6 @@ def test_the_gain_in_loss_is_half_the_trace_of_h_xi_up_to_third_order(snapshot: 
 
     assert error(1 / 64) / error(1 / 32) == pytest.approx(0.5, abs=0.05)
     assert abs(error(1 / 64)) < 0.01
-
-
-def test_shuffled_units_leave_the_replicas_what_they_are_and_spoil_their_mean(
-    snapshot: Callable[..., Snapshot],
-) -> None:
-    found = snapshot(task=Task(Digits()), model=Mlp((16, 8)), steps=200, learning_rate=Constant(0.5))
-    before = found.params.matrix.clone()
-    plain, spoilt = Merging()(found), Merging(shuffle_units=True)(found)
-    assert set(spoilt) == {f"shuffled_{name}" for name in plain}
-    assert found.params.matrix.equal(before)
-    network = found.network
-    for row, before in zip(shuffled(found).matrix, found.params.matrix, strict=True):
-        assert float((row - before).norm()) > 0.1 * float(before.norm())
-        torch.testing.assert_close(network.logits(row, found.test.x), network.logits(before, found.test.x))
-    assert spoilt["shuffled_merging_gain_accuracy_test"] < -0.15 < plain["merging_gain_accuracy_test"]  # type: ignore[operator]
-
-
-def test_units_of_other_networks_are_not_shuffled(small: Make) -> None:
-    run = small(model=Mlp((8,), norm="layer"), metrics=(Merging(shuffle_units=True),))
-    with pytest.raises(ValueError, match="chains of linear layers alone"):
-        train(run, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ Controls   Replicas that started "apart", each from its own draw, and never spok
 Expect     On shared data replicas that never spoke merge to the accuracy of centralized SGD, 0.963, from 0.956. On
            skewed data merging lifts much more, but to what depends on how often they spoke: often 0.93 to 0.95, a point
            behind centralized SGD, within the margin; rare 0.79 to 0.89, seven points behind, so the claim is refuted
-           there; never 0.31 to 0.53. The merged model is ahead at every measurement, by 1.01 to 1.08 times tr(HΞ)/2, and
-           by 1.5 times where replicas with different data never spoke. On its own share a replica is ahead of it.
+           there; never 0.31 to 0.53. The merged model is ahead at every measurement, by 1.01 to 1.08 times tr(HΞ)/2,
+           and by 1.5 times where replicas with different data never spoke. On its own share a replica is ahead of it.
 Seeds      Criteria were set on seeds 0 to 19 (pilots/global_merging.json) and are judged on seeds from 800 on.
 Takes      smoke 5 seconds; standard 2 minutes on 2 cores; long, on Fashion-MNIST, an hour; paper is for a GPU and was
            never run.

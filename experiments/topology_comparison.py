@@ -78,7 +78,6 @@ RANKED: tuple[tuple[str, str, str, str, float | None, float | None, str], ...] =
     ("distance flattens", LARGE, XI, FLAT, None, 0.0, "of Tr Xi and tr H is < 0 (Zhu 2023)"),
     ("distance tests better", LARGE, XI, TEST, 0.0, None, "of Tr Xi and the mean model's accuracy is > 0"),
 )
-DEALS = 16  # of n_W to the graphs at random, for each seed and n
 DEFINITIONS = {
     "W, P": "the mixing matrix: replica i takes the mean of what it hears with the weights of row i",
     "Xi": "covariance of the replicas around their mean model; Tr Xi is the squared consensus distance",
@@ -130,10 +129,6 @@ class Settings:
     examples: int = 256
     departures: tuple[str, ...] = ()
 
-    @property
-    def each_seed(self) -> range:
-        return range(self.seed, self.seed + self.seeds)
-
 
 FEW = ("ring", "star", "torus", "hypercube", "complete")
 
@@ -166,7 +161,7 @@ def runs(settings: Settings) -> dict[str, Run]:
         f"{setting.name} {n} {graph} {rule} {seed}": _training(settings, setting, schedule, seed)
         for setting in settings.settings
         for n in setting.sizes
-        for seed in settings.each_seed
+        for seed in range(settings.seed, settings.seed + settings.seeds)
         for (graph, rule), schedule in _schedules(settings, n, seed).items()
     }
 
@@ -228,13 +223,11 @@ def report(settings: Settings, found: Histories) -> Report:
 
 def _places(settings: Settings, setting: Setting, found: Histories) -> Iterator[Place]:
     for n in setting.sizes:
-        for seed in settings.each_seed:
-            schedules = _schedules(settings, n, seed)
+        for seed in range(settings.seed, settings.seed + settings.seeds):
             gamma = (1 - setting.lr * setting.curvature) ** 2
-            own = [_numbers(schedule, gamma) for schedule in schedules.values()]
-            for (graph, rule), numbers in zip(schedules, own, strict=True):
+            for (graph, rule), schedule in _schedules(settings, n, seed).items():
                 measured = _measured(found[f"{setting.name} {n} {graph} {rule} {seed}"])
-                yield Place(setting.name, n, seed, graph, rule, {**numbers, **measured})
+                yield Place(setting.name, n, seed, graph, rule, {**_numbers(schedule, gamma), **measured})
 
 
 @cache
@@ -243,8 +236,8 @@ def _numbers(schedule: Static | OnePeerExponential, gamma: float) -> dict[str, f
     if isinstance(schedule, OnePeerExponential):
         return {GAP: None, NEIGHBOURS: None, THEORY: _periodic_spread(schedule)}
     W = schedule(0)
-    gap, neighbours = topologies.spectral_gap(W), topologies.effective_neighbours(W, gamma)
-    return {GAP: gap, NEIGHBOURS: neighbours, THEORY: topologies.stationary_consensus(W)}
+    neighbours, spread = topologies.effective_neighbours(W, gamma), topologies.stationary_consensus(W)
+    return {GAP: topologies.spectral_gap(W), NEIGHBOURS: neighbours, THEORY: spread}
 
 
 def _periodic_spread(schedule: OnePeerExponential) -> float:
@@ -268,9 +261,8 @@ def _measured(rows: History) -> dict[str, float | None]:
 def _sample(places: Places, setting: str, of: Callable[[Places], list[float | None]]) -> Sample:
     """One value a seed: the mean of what is asked of the graphs of each n, those that have a W."""
     seeds: dict[int, dict[int, list[Place]]] = {}
-    for place in places:
-        if place.setting == setting and place.values[GAP] is not None:
-            seeds.setdefault(place.seed, {}).setdefault(place.n, []).append(place)
+    for place in (place for place in places if place.setting == setting and place.values[GAP] is not None):
+        seeds.setdefault(place.seed, {}).setdefault(place.n, []).append(place)
     return histories.sample([value for group in sizes.values() for value in of(group)] for sizes in seeds.values())
 
 
@@ -307,7 +299,7 @@ def _claims(places: Places) -> Iterator[Claim]:
     yield beside.claim(f"{theory}, beside n_W", "claim", -0.02, 0.02, criterion)
     powers, criterion = _sample(places, SMALL, _power), "over the graphs, Tr Xi grows as S(P) to the power 1 +- 0.1"
     yield powers.claim(f"{theory}, its power", "claim", 0.9, 1.1, criterion)
-    criterion = f"rho is 0 +- 0.1 when the graphs' n_W are dealt out at random, {DEALS} times"
+    criterion = "rho is 0 +- 0.1 when the graphs' n_W are dealt out at random, 16 times"
     for setting, y in ((SHARED, XI), (SKEWED, LOSS)):
         ranks = _sample(places, setting, partial(_dealt, y=y))
         yield ranks.claim(f"{setting}: {TARGETS[y][0]} by n_W of other graphs", "control", -0.1, 0.1, criterion)
@@ -324,7 +316,7 @@ def _power(places: Places) -> list[float | None]:
 def _dealt(places: Places, y: str) -> list[float | None]:
     stream = generator(places[0].seed, "dealt", places[0].setting, places[0].n)
     measured, own = ([place.values[name] for place in places] for name in (y, NEIGHBOURS))
-    return [rank_correlation([own[i] for i in stream.permutation(len(own))], measured) for _ in range(DEALS)]
+    return [rank_correlation([own[i] for i in stream.permutation(len(own))], measured) for _ in range(16)]
 
 
 def _one_graph(places: Places) -> list[float | None]:
@@ -341,8 +333,7 @@ def _correlation_table(settings: Settings, places: Places) -> Table:
         return f"{found.estimate:.2f}" + ("" if found.half_width is None else f" +- {found.half_width:.2f}")
 
     asked = [(setting.name, y) for setting in settings.settings for y in TARGETS]
-    by = (*CONNECTS, XI)
-    rows = [(name, TARGETS[y][0], *(shown(_correlations(places, name, x, y)) for x in by)) for name, y in asked]
+    rows = [(s, TARGETS[y][0], *(shown(_correlations(places, s, x, y)) for x in (*CONNECTS, XI))) for s, y in asked]
     caption = "Mean over seeds of rho at fixed n, and the half-width of its 95 % interval."
     return Table("What ranks what", ("setting", "rho of", *CONNECTS, "Tr Xi"), rows, caption)
 
@@ -379,8 +370,8 @@ def _figures(settings: Settings, places: Places) -> Iterator[Figure]:
     every = "A point for each graph with its weights at 16 replicas, means over seeds"
     of_all = [points(setting.name, setting.name, THEORY, XI) for setting in settings.settings]
     caption = f"{every}; the dotted line has the power that theory gives."
-    guide = ((1.0, "S(P)"),)
-    yield cloud("Spread and linear theory", of_all, "S(P)", "Tr Xi", caption, logarithmic="xy", guides=guide)
+    guided = partial(cloud, logarithmic="xy", guides=((1.0, "S(P)"),))
+    yield guided("Spread and linear theory", of_all, "S(P)", "Tr Xi", caption)
     two = [points(GAP, SKEWED, GAP, LOSS), points("n_W / n", SKEWED, NEIGHBOURS, LOSS, 1 / 16)]
     axes = "spectral gap, or n_W / n", "training loss, mean model"
     yield cloud(f"What ranks the graphs on {SKEWED}", two, *axes, f"{every}, by two of its numbers.")

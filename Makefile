@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint check data wheel-check image-check bench clean
+.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
 
+# A file's tests stay together; a process a core, four at most.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "slow and not gpu and not cluster and not chaos"
@@ -36,6 +37,20 @@ check: lint test slow wheel-check
 # Fashion-MNIST, 30 MB, from Debian's package, without root, into data/.
 data: $(VENV)/installed
 	$(BIN)/python -m dsgd.data.fetch
+
+# What the studies find, to be committed: the standard presets, then their reports, figures and summaries into
+# experiments/results. All are conducted before any is copied: a changed file would mark the next one's commit as dirty.
+STUDIES ?= $(patsubst experiments/%.py,%,$(filter-out experiments/_%,$(wildcard experiments/*.py)))
+
+results: $(STUDIES:%=conducted-%)
+	set -e; for study in $(STUDIES); do \
+		from=runs/study-$$study-standard; to=experiments/results/$$study; \
+		rm -rf $$to; mkdir -p $$to; cp $$from/report.md $$from/summary.json $$to; \
+		if [ -d $$from/figures ]; then mkdir $$to/figures; cp $$from/figures/*.svg $$to/figures; fi; \
+	done
+
+conducted-%: $(VENV)/installed
+	$(BIN)/dsgd study $* --preset standard
 
 # The wheel, installed alone, runs from a folder that has an `experiments` package of its own.
 wheel-check: $(VENV)/installed-dev

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
+from dsgd.gossip import Mix
 from dsgd.state import State
 from dsgd.trees import Params, Scaled
-
-
-class Mix(Protocol):
-    def __call__(self, p: Params, plus: Scaled | None = None) -> Params: ...
 
 
 @dataclass(frozen=True)
 class Step:
     """The moves of one step. `estimate` and `update` also return the state with its memories moved on.
 
-    `mix(p)` is W_t p over the replicas, `mix(p, u)` W_t p + u in one pass, `average(p)` every replica's value replaced
-    by the mean over all.
+    `mix(p)` is what gossip makes of p over the replicas, W_t p unless the run says otherwise, and `mix(p, u)` the same
+    plus u; `average(p)` is every replica's value replaced by the mean over all.
     """
 
     estimate: Callable[[State], tuple[State, Params]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -16,14 +17,21 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 INK = "#010203"  # stands for currentColor while matplotlib draws
 WIDTH, HEIGHT = 6.4, 4.0  # inches, at 72 SVG units an inch
+LIGHT, DARK = {"paper": "#fdfdfb", "ink": "#1d2126"}, {"paper": "#14171a", "ink": "#e2e5e8"}  # as the report's
+DARKENED = "@media (prefers-color-scheme: dark) {{ :root {{ color: {ink} }} .paper {{ fill: {paper} }} }}".format(
+    **DARK
+)
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+
+FOLDER, LONGEST_NAME = "figures", 60
 
 DRAWING_TAGS = frozenset(
     {"svg", "g", "defs", "path", "use", "text", "tspan", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
@@ -98,6 +106,48 @@ def inlined(svg: str, title: str) -> str:
     root = re.sub(r'\s(width|height)="[^"]*"', "", root).removeprefix("<svg")
     named = f'<svg role="img" aria-label="{escape(title)}" stroke-linejoin="round"{root}>{rest}'
     return "\n".join(line for line in named.splitlines() if line.strip())
+
+
+def standalone(figure: Figure) -> str:
+    """The drawing as the text of a file of its own: with a size, a title, and paper under its ink.
+
+    Whatever shows a file hands it no text colour, and a dark page may be read on a machine that asks for light. So ink
+    and paper come together: light, and dark where that is preferred and the drawing's ink is the page's. Viewers that
+    read no style sheets show the light one. ValueError for a drawing that is not inert.
+    """
+    ElementTree.register_namespace("xlink", XLINK)
+    root = ElementTree.fromstring(check_inert(figure.svg))
+    for element in root.iter():
+        element.tag = _local(element.tag)
+    box = root.get("viewBox", "").replace(",", " ").split()
+    if len(box) == 4:
+        root.attrib = {"width": f"{box[2]}pt", "height": f"{box[3]}pt"} | root.attrib
+    root.attrib = {"xmlns": SVG, "color": LIGHT["ink"]} | root.attrib
+    corners = dict(
+        zip(("x", "y", "width", "height"), box if len(box) == 4 else ("0", "0", "100%", "100%"), strict=True)
+    )
+    paper = ElementTree.Element("rect", {"class": "paper", "fill": LIGHT["paper"]} | corners)
+    style = DARKENED if "currentColor" in figure.svg else ""
+    said = (("title", figure.title), ("desc", figure.caption), ("style", style))
+    root[:0] = [*(_element(tag, text) for tag, text in said if text), paper]
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def file_names(figures: Sequence[Figure]) -> list[str]:
+    """A file's name for each: the letters and digits of its title, numbered where that was taken."""
+    names: list[str] = []
+    for figure in figures:
+        title = unicodedata.normalize("NFKD", figure.title).encode("ascii", "ignore").decode().lower()
+        stem = re.sub("[^a-z0-9]+", "-", title)[:LONGEST_NAME].strip("-") or "figure"
+        numbered = (f"{stem}-{count}.svg" if count > 1 else f"{stem}.svg" for count in range(1, len(figures) + 1))
+        names.append(next(name for name in numbered if name not in names))
+    return names
+
+
+def _element(tag: str, text: str) -> ElementTree.Element:
+    element = ElementTree.Element(tag)
+    element.text = text
+    return element
 
 
 def check_inert(svg: str) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import topologies
 from dsgd.algorithms import ALGORITHMS, Step
 from dsgd.communicators import Local
+from dsgd.gossip import gossiped
 from dsgd.kernels.batch_norm import batch_norms
 from dsgd.loop import Observer, Result, look
 from dsgd.metrics import Values
@@ -28,6 +30,7 @@ from dsgd.trees import Params, Scaled
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 MOST_ROWS = 1024
 MOST_NUMBERS = 2**22  # of a pack's ensemble: beyond, a step is arithmetic anyway
@@ -92,7 +95,7 @@ class Pack:
         at = run.when(step)
         ws = [simulation.mixing_matrix(step) for simulation in self.simulations]
         objective = _side_by_side([simulation.objective(step) for simulation in self.simulations])
-
+        plan, rounds = run.gossip.plan(at), list[list[int]]()
         noise = Noise(step, tuple(row for simulation in self.simulations for row in simulation.rows))
 
         def estimate(state: State) -> tuple[State, Params]:
@@ -100,14 +103,17 @@ class Pack:
             return state, found.grads
 
         def mix(p: Params, plus: Scaled | None = None) -> Params:
-            return self._mixed(ws, p, plus)
+            mixed, made = gossiped(p, plan, partial(self._mixed, ws), self._trace_xi, plus)
+            rounds.append(made[:: self.n])
+            return mixed
 
         moves = Step(estimate, self.simulations[0].updating(at), mix, self._average)
+        ensemble = ALGORITHMS[run.algorithm](worlds.ensemble, moves)
         sent = tuple(
-            before + simulation.bytes_of(w)
-            for before, simulation, w in zip(worlds.bytes_sent, self.simulations, ws, strict=True)
+            before + simulation.bytes_of(w, sum(made[place] for made in rounds))
+            for place, (before, simulation, w) in enumerate(zip(worlds.bytes_sent, self.simulations, ws, strict=True))
         )
-        return Worlds(step + 1, ALGORITHMS[run.algorithm](worlds.ensemble, moves), sent)
+        return Worlds(step + 1, ensemble, sent)
 
     def world(self, worlds: Worlds, place: int) -> World:
         """One run's own world."""
@@ -116,7 +122,7 @@ class Pack:
             worlds.step, mapped(worlds.ensemble, lambda tensor: tensor[rows]), bytes_sent=worlds.bytes_sent[place]
         )
 
-    def _mixed(self, ws: list[topologies.MixingMatrix], p: Params, plus: Scaled | None) -> Params:
+    def _mixed(self, ws: list[topologies.MixingMatrix], p: Params, plus: Scaled | None = None) -> Params:
         if all(isinstance(w, topologies.Identity) for w in ws):
             return p if plus is None else p + plus
         if all(isinstance(w, topologies.Mean) for w in ws):
@@ -124,6 +130,11 @@ class Pack:
         if self._ready is None or any(a is not b for a, b in zip(self._ready[0], ws, strict=True)):
             self._ready = ws, operator_of_blocks([neighbours(w) for w in ws], p.matrix)
         return p.like(self._ready[1](p.matrix, plus))
+
+    def _trace_xi(self, p: Params) -> Tensor:
+        """Tr Xi of each row's run."""
+        squares = (self._average(p) - p).matrix.square().sum(dim=1)
+        return squares.view(-1, self.n).mean(dim=1).repeat_interleave(self.n)
 
     def _average(self, p: Params) -> Params:
         blocks = p.matrix.view(len(self.simulations), self.n, -1)

@@ -1,4 +1,4 @@
-"""Plots: numbers in, one figure out; curves, powers as straight lines, and graphs.
+"""Plots: numbers in, one figure out; curves, powers as straight lines, and surfaces.
 
 Series differ by colour (Okabe and Ito's, safe for colour-blind readers) and by marker.
 """
@@ -9,19 +9,20 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dsgd.figures import COLOURS, INK, WIDTH, Figure, canvas, rendered
+from dsgd.figures import COLOURS, INK, Figure, canvas, rendered
 from dsgd.typography import RAISED, symbols
-from topologies.sizes import squarest_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    import networkx as nx
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
-MOST_NODES, MOST_ARROWS = 1024, 300
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+TALL = 5.2  # inches, for a plane
+MOST_LEVELS = 10  # contour lines, about
+DENSEST = 0.3  # opacity of the ink above the highest of them
+WITHIN_TEN = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))  # levels in a power of ten, as many as are not too many
 
 
 @dataclass(frozen=True)
@@ -81,43 +82,72 @@ def curves(
         return rendered(drawing, title, caption)
 
 
-def draw_graph(graph: nx.Graph[Any], title: str, caption: str = "", *, kind: str = "") -> Figure:
-    """The nodes and edges of a graph, laid out as its `kind` (a key of topologies.GRAPHS) is usually drawn.
+def surface(
+    title: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    values: Sequence[float | None],
+    xlabel: str,
+    ylabel: str,
+    caption: str = "",
+    *,
+    marks: Sequence[Series] = (),
+    zlabel: str = "",
+) -> Figure:
+    """Labelled contour lines on a grid, the ink denser above each; `marks` are points. Both axes have one scale.
 
-    ValueError above 1024 nodes. Arrows show directions up to 300 edges.
+    Number j len(x) + i of the values is the one at x[i], y[j]; what is missing or not finite is left out. `zlabel` says
+    above the drawing what they are.
     """
-    if len(graph) > MOST_NODES:
-        raise ValueError(f"a drawing of {len(graph)} nodes shows nothing: at most {MOST_NODES} can be drawn")
-    place = positions(graph, kind)
-    xs, ys = zip(*(place[node] for node in graph), strict=True)
-    flat = (max(ys) - min(ys)) / (max(xs) - min(xs) or 1)
-    with canvas(WIDTH * max(0.12, min(0.75, flat))) as (drawing, axes):
-        size = max(3.0, min(14.0, 90 / math.sqrt(len(graph) + 1)))
-        _edges(axes, graph, place, bend=0.25 if kind == "torus" else 0.0, size=size)
-        axes.plot(xs, ys, "o", color=COLOURS[0], markersize=size, zorder=2, clip_on=False)
+    import numpy as np
+    from matplotlib.colors import to_rgba
+
+    grid = np.ma.masked_invalid(np.array(_floats(values)).reshape(len(y), len(x)))
+    with canvas(TALL) as (drawing, axes):
+        axes.set(xlabel=symbols(xlabel), ylabel=symbols(ylabel), title=symbols(zlabel))
+        if levels := contour_levels(grid.compressed().tolist()):
+            shades = [to_rgba(INK, DENSEST * (k + 1) / len(levels)) for k in range(len(levels))]
+            axes.contourf(x, y, grid, levels, colors=shades, extend="max")
+            lines = axes.contour(x, y, grid, levels, colors=[INK], linewidths=0.8, linestyles="solid", alpha=0.6)
+            axes.clabel(lines, fmt=dict(zip(levels, _told_apart(levels), strict=True)), fontsize=8, colors=[INK])
+        for place, mark in enumerate(marks):
+            axes.plot(mark.x, _floats(mark.y), **_look(place, mark.label), linestyle="")
         axes.set_aspect("equal")
-        axes.margins(0.08)
-        axes.set_axis_off()
+        axes.locator_params(nbins=6)
+        _legend(drawing, axes)
         return rendered(drawing, title, caption)
 
 
-def positions(graph: nx.Graph[Any], kind: str = "") -> dict[Any, tuple[float, float]]:
-    """Where each node is drawn: rows and columns, levels, a hub, a circle, or springs for graphs without a form."""
-    import networkx as nx
+def contour_levels(values: Sequence[float]) -> list[float]:
+    """At most about ten round numbers between the least and the largest value: even, or over powers of ten."""
+    from matplotlib.ticker import MaxNLocator
 
-    nodes = list(graph)
-    if kind in ("grid", "torus", "path"):
-        columns = len(nodes) if kind == "path" else squarest_factors(len(nodes))[1]
-        return {node: (float(i % columns), -float(i // columns)) for i, node in enumerate(nodes)}
-    if kind == "star":
-        return {nodes[0]: (0.0, 0.0)} | _circle(nodes[1:])
-    if kind == "binary_tree":
-        return {node: _in_tree(i) for i, node in enumerate(nodes)}
-    if kind == "hypercube":
-        return {node: _in_cube(i, (len(nodes) - 1).bit_length()) for i, node in enumerate(nodes)}
-    if kind in ("", "erdos_renyi", "random_geometric", "barbell"):
-        return {node: (float(x), float(y)) for node, (x, y) in nx.kamada_kawai_layout(graph.to_undirected()).items()}
-    return _circle(nodes)
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if not low < high:
+        return []
+    if 0 < 10 * low < high:
+        return _over_powers(low, high)
+    even = MaxNLocator(MOST_LEVELS, steps=(1, 2, 2.5, 5, 10)).tick_values(low, high)
+    return [float(level) for level in even if low < level < high]
+
+
+def _over_powers(low: float, high: float) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    levels: list[float] = []
+    for within in WITHIN_TEN:
+        every = (factor * 10.0**power for power in powers for factor in within)
+        levels = [level for level in every if low < level < high]
+        if len(levels) <= MOST_LEVELS:
+            return levels
+    return levels[:: math.ceil(len(levels) / MOST_LEVELS)]
+
+
+def _told_apart(levels: Sequence[float]) -> list[str]:
+    """The levels as short as they are told apart."""
+    digits = [[f"{level:.{count}g}" for level in levels] for count in range(6, 18)]
+    texts = [[power_of_ten(level) for level in levels], *digits]
+    shortest = next((text for text in texts if len(set(text)) == len(levels)), texts[-1])
+    return [text.replace("-", "−") for text in shortest]
 
 
 def _look(place: int, label: str) -> dict[str, Any]:
@@ -198,49 +228,3 @@ def power_of_ten(value: float) -> str:
     mantissa, exponent = f"{value:.3e}".split("e")
     power = "10" + str(int(exponent)).translate(RAISED)
     return power if float(mantissa) == 1 else f"{float(mantissa):g}·{power}"
-
-
-def _circle(nodes: Sequence[Any]) -> dict[Any, tuple[float, float]]:
-    """Nodes clockwise on the unit circle from the top."""
-    turn = 2 * math.pi / max(len(nodes), 1)
-    return {node: (math.sin(turn * i), math.cos(turn * i)) for i, node in enumerate(nodes)}
-
-
-def _in_tree(i: int) -> tuple[float, float]:
-    """The place of node i of a binary tree whose nodes are numbered level by level."""
-    level = (i + 1).bit_length() - 1
-    return (i + 1.5 - 2**level) / 2**level, -0.25 * level
-
-
-def _in_cube(i: int, dimension: int) -> tuple[float, float]:
-    """The place of corner i: the sum of one direction for each bit that is set."""
-    bits = [k for k in range(dimension) if i >> k & 1]
-    angles = [math.pi * (k + 0.3) / dimension for k in bits]
-    lengths = [1 + 0.35 * k for k in bits]
-    return (
-        sum(length * math.cos(angle) for length, angle in zip(lengths, angles, strict=True)),
-        sum(length * math.sin(angle) for length, angle in zip(lengths, angles, strict=True)),
-    )
-
-
-def _edges(
-    axes: Axes, graph: nx.Graph[Any], place: Mapping[Any, tuple[float, float]], *, bend: float, size: float
-) -> None:
-    from matplotlib.patches import FancyArrowPatch
-
-    arrows = graph.is_directed() and graph.number_of_edges() <= MOST_ARROWS
-    look: dict[str, Any] = {"color": INK, "alpha": max(0.12, min(0.6, 25 / (graph.number_of_edges() + 1))), "zorder": 1}
-    for u, v in graph.edges:
-        if u == v:
-            continue
-        far = bend and math.dist(place[u], place[v]) > 1.5
-        if arrows or far:
-            head: dict[str, Any] = {
-                "arrowstyle": "-|>" if arrows else "-",
-                "mutation_scale": 8,
-                "shrinkB": size / 2 if arrows else 0,
-            }
-            curve = f"arc3,rad={bend if far else 0.12}"
-            axes.add_patch(FancyArrowPatch(place[u], place[v], connectionstyle=curve, linewidth=0.9, **head, **look))
-        else:
-            axes.plot(*zip(place[u], place[v], strict=True), linewidth=0.9, **look)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsgd.figures import check_inert
+from dsgd.figures import FOLDER, check_inert, file_names
 from dsgd.statistics import LEVEL, UNAVAILABLE_LIMIT
 from dsgd.typography import duration, symbols, written
 
@@ -110,7 +110,7 @@ def render_markdown(
     notes: Sequence[str] = (),
     definitions: Mapping[str, str] | None = None,
 ) -> str:
-    """The same report as GitHub Markdown; of the figures only titles and captions, for Markdown holds no drawing."""
+    """The same report as GitHub Markdown; its figures are files in `figures`, beside it."""
     parts = [f"# {plain(summary['study'])}", prose(summary["question"])]
     parts += [f"**{prose(line)}**" for line in headline(summary["claims"])]
     parts += [prose(paragraph) for paragraph in paragraphs(summary.get("answer", ""))]
@@ -119,9 +119,10 @@ def render_markdown(
     parts += [part for part in (title, prose(_controls(summary)), claims) if part]
     for table in tables:
         parts += _markdown_table(table)
-    if figures:
-        parts += _listed("Figures", {figure.title: figure.caption for figure in figures})
-        parts += ["Drawn in `report.html`, beside this file."]
+    parts += ["## Figures"] * bool(figures)
+    for name, figure in zip(file_names(figures), figures, strict=True):
+        title = prose(figure.title)
+        parts += [f"### {title}", f"![{title}]({FOLDER}/{name})", *([prose(figure.caption)] if figure.caption else [])]
     if notes:
         parts += ["## Notes", "\n".join(f"- {prose(note)}" for note in notes)]
     parts += ["## How it was run", "\n".join(f"- **{name}**: {plain(text)}" for name, text in facts(summary))]

@@ -10,6 +10,7 @@ from typing import Any
 
 from dsgd.algorithms import ALGORITHMS
 from dsgd.data import PARTITIONS
+from dsgd.gossip import GOSSIPS, Gossip, Once
 from dsgd.gradients import GRADIENTS, SOURCES, Gradient
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
@@ -31,7 +32,18 @@ FULL = "full"
 
 PARTS: dict[type, str] = {
     kind: name
-    for table in (TASKS, PARTITIONS, MODELS, GRADIENTS, SOURCES, OPTIMIZERS, LEARNING_RATES, METRICS, SCHEDULES)
+    for table in (
+        TASKS,
+        PARTITIONS,
+        MODELS,
+        GRADIENTS,
+        SOURCES,
+        OPTIMIZERS,
+        LEARNING_RATES,
+        METRICS,
+        SCHEDULES,
+        GOSSIPS,
+    )
     for name, kind in table.items()
 }
 
@@ -40,13 +52,14 @@ PARTS: dict[type, str] = {
 class Run:
     """A decentralized training run.
 
-    `topology` is the schedule of mixing matrices and fixes n; `local_steps` SGD steps are taken between two gossips;
-    `batch_size` is a replica's, "full" all that it has; `gradient_noise` is the root mean square length of Gaussian
-    noise added to every replica's gradient; `twins` are single models that advance beside the ensemble on the same
-    batches and noise, each with its own gradient method; `not_finite` says what becomes of a run with a replica that is
-    no longer finite: it stops, or goes on with that replica in quarantine; `snapshot_every` 0 records no ensembles on
-    the way. `running_statistics` are batch normalisation's: mixed like the parameters, or local; the mean model is
-    judged by their mean over replicas, or with recalibrate, where they stay local, by those of training examples.
+    `topology` is the schedule of mixing matrices and fixes n; `local_steps` SGD steps are taken between two gossips,
+    and `gossip` says how far each goes; `batch_size` is a replica's, "full" all that it has; `gradient_noise` is the
+    root mean square length of Gaussian noise added to every replica's gradient; `twins` are single models that advance
+    beside the ensemble on the same batches and noise, each with its own gradient method; `not_finite` says what becomes
+    of a run with a replica that is no longer finite: it stops, or goes on with that replica in quarantine;
+    `snapshot_every` 0 records no ensembles on the way. `running_statistics` are batch normalisation's: mixed like the
+    parameters, or local; the mean model is judged by their mean over replicas, or with recalibrate, where they stay
+    local, by those of training examples.
     `starts` says whether all replicas begin at the same start, or replica j at its own, of the key (seed, "start", j);
     twins begin at the same one either way. `same` is the default, because replicas with starts of their own are no
     small perturbation of their mean, as theory needs them, until gossip has drawn them together: about 1 / spectral gap
@@ -58,6 +71,7 @@ class Run:
     topology: Schedule = field(default_factory=lambda: Static(Topology("ring", 16)))
     algorithm: str = "consensus"
     local_steps: int = 1
+    gossip: Gossip = field(default_factory=Once)
     gradient: Gradient = field(default_factory=Plain)
     optimizer: Optimizer = field(default_factory=Sgd)
     learning_rate: LearningRate = field(default_factory=Constant)
@@ -95,6 +109,11 @@ class Run:
             raise ValueError(
                 "local_steps is above 1 and algorithm centralized, which averages every step; "
                 "take adapt_then_combine on the complete graph"
+            )
+        if self.algorithm == "centralized" and type(self.gossip) is not Once:
+            raise ValueError(
+                f"gossip is {_name_of(self.gossip)} and algorithm centralized, which uses no graph; leave gossip out, "
+                "or take adapt_then_combine on the complete graph"
             )
         if len(set(map(twin_name, self.twins))) < len(self.twins):
             raise ValueError("twins names one twin twice; name each once")
@@ -159,6 +178,11 @@ def _refuse_names(run: Run) -> None:
             raise ValueError(f"{f.name} is {value!r}; pass an object such as {example}; names go to dsgd.load_config")
 
 
+def _name_of(part: Any) -> str:
+    """The name of a part in its table, or of its class where a user brought it."""
+    return PARTS.get(type(part), type(part).__qualname__)
+
+
 def _one_of(name: str, value: str, allowed: Any) -> None:
     if value not in allowed:
         raise ValueError(f"{name} is {value}; allowed are {', '.join(allowed)}")
@@ -215,8 +239,7 @@ def _describe(value: Any) -> Any:
         return [_describe(item) for item in value]
     if not is_dataclass(value):
         return value
-    named = {"name": PARTS.get(type(value), type(value).__qualname__)}
-    return named | {f.name: _describe(getattr(value, f.name)) for f in fields(value)}
+    return {"name": _name_of(value)} | {f.name: _describe(getattr(value, f.name)) for f in fields(value)}
 
 
 def _describe_topology(schedule: Any) -> dict[str, Any]:
@@ -229,7 +252,7 @@ def _describe_topology(schedule: Any) -> dict[str, Any]:
         return {"n": n, "schedule": repr(schedule)}
     topology = getattr(schedule, "topology", None)
     own = {f.name: getattr(schedule, f.name) for f in fields(schedule) if f.name not in ("topology", "n")}
-    described = {"name": PARTS.get(type(schedule), type(schedule).__qualname__)} | own
+    described = {"name": _name_of(schedule)} | own
     return _describe_graph(topology) | {"n": n, "schedule": described}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import topologies
 from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
 from dsgd.communicators import Communicator, Quarantine, finite_rows
 from dsgd.data import DataSet, Sampler, sampler
+from dsgd.gossip import Plan, gossiped
 from dsgd.gradients import Estimate, Gradient
 from dsgd.kernels.batch_norm import MOMENTUM, running
 from dsgd.matrices import new_matrix
@@ -151,6 +152,7 @@ class Simulation:
         w = self.mixing_matrix(step)
         objective = self.objective(step)
         seen: list[Params] = []
+        plan, rounds = run.gossip.plan(at), list[int]()
         if run.algorithm in MIX_FIRST:
             self.communicator.begin(world.ensemble.params, w)
 
@@ -161,20 +163,33 @@ class Simulation:
             return state, found.grads
 
         def mix(p: Params, plus: Scaled | None = None) -> Params:
-            return self.communicator.mix(p, w, plus)
+            mixed, (made, *_) = gossiped(p, plan, partial(self._mixed, w), self._trace_xi, plus)
+            rounds.append(made)
+            return mixed
 
         ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self.updating(at), mix, self._average))
         if ensemble.buffers and run.running_statistics == "mix":
-            ensemble = replace(ensemble, buffers=self._mixed_statistics(ensemble.buffers, w))
+            made = replace(plan, rounds=sum(rounds), trace_xi=None)
+            ensemble = replace(ensemble, buffers=self._mixed_statistics(ensemble.buffers, w, made))
         twins = self._advance_twins(world.twins, objective, seen[0], at)
-        sent = world.bytes_sent + self.bytes_of(w)
+        sent = world.bytes_sent + self.bytes_of(w, sum(rounds))
         return replace(world, step=step + 1, ensemble=ensemble, twins=twins, bytes_sent=sent)
 
-    def _mixed_statistics(self, buffers: Memory, w: topologies.MixingMatrix) -> Memory:
-        """The running statistics, mixed as the parameters are."""
+    def _mixed(self, w: topologies.MixingMatrix, p: Params, plus: Scaled | None = None) -> Params:
+        return self.communicator.mix(p, w, plus)
+
+    def _mixed_statistics(self, buffers: Memory, w: topologies.MixingMatrix, plan: Plan) -> Memory:
+        """The running statistics, mixed as the parameters were."""
         p = Params(buffers[STATISTICS], self.network.statistics_layout)
-        mixed = self._average(p) if self.run.algorithm == "centralized" else self.communicator.mix(p, w)
-        return {STATISTICS: mixed.matrix}
+        if self.run.algorithm == "centralized":
+            return {STATISTICS: self._average(p).matrix}
+        return {STATISTICS: gossiped(p, plan, partial(self._mixed, w), self._trace_xi)[0].matrix}
+
+    def _trace_xi(self, p: Params) -> Tensor:
+        """Tr Xi for each row here: of all n replicas, or of those not in quarantine; everywhere the same number."""
+        away = self._average(p).matrix.sub_(p.matrix)
+        squares = self._gathered(away.square_().sum(dim=1))
+        return squares[squares.isfinite()].mean().expand(p.rows)
 
     def mixing_matrix(self, step: int) -> topologies.MixingMatrix:
         """W_t; those through which a schedule cycles are made once, and stay though their files change."""
@@ -326,9 +341,12 @@ class Simulation:
 
         return Noise(step, self.rows, of_replicas)
 
-    def bytes_of(self, w: topologies.MixingMatrix) -> int:
-        """Bytes sent over a real network in a step with W; a mean over all is a ring all-reduce, 2 (n - 1) models."""
-        models = 2 * (self.run.n - 1) if self.run.algorithm == "centralized" else w.messages
+    def bytes_of(self, w: topologies.MixingMatrix, rounds: int = 1) -> int:
+        """Bytes sent over a real network in a step with so many rounds of mixing by W.
+
+        A centralized step's mean over all is a ring all-reduce, 2 (n - 1) models.
+        """
+        models = 2 * (self.run.n - 1) if self.run.algorithm == "centralized" else rounds * w.messages
         mixed = self.network.statistics_layout.d if self.run.running_statistics == "mix" else 0
         return models * (self.network.layout.d + mixed) * self.dtype.itemsize
 

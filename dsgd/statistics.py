@@ -168,6 +168,17 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, *limits(numbers, level), len(numbers))
 
 
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of independent `values` with Student's interval, whatever their number: for an estimator's own draws.
+
+    A smooth function of the values, so that rounding moves it as little as them.
+    """
+    numbers = finite(values)
+    mean = math.fsum(numbers) / len(numbers)
+    lo, hi = _t_limits(numbers, level) if len(numbers) > 1 else (None, None)
+    return Interval(mean, lo, hi, len(numbers))
+
+
 def nested_interval(groups: Sequence[Sequence[float]], level: float = 0.95) -> Interval:
     """The mean over runs of each run's mean, one group the values (snapshots) of one run.
 
@@ -189,6 +200,19 @@ def log_slope(x: Sequence[float], y: Sequence[float]) -> float:
         raise ValueError("a slope needs at least two different x")
     log_x, log_y = np.log(xs) - np.log(xs).mean(), np.log(ys)
     return float(log_x @ log_y / (log_x @ log_x))
+
+
+def rank_correlation(x: Sequence[float | None], y: Sequence[float | None]) -> float | None:
+    """Spearman's: the correlation of the ranks, equal values sharing theirs; None where it is not defined.
+
+    That is where a value is missing or not finite, or all x or all y are equal.
+    """
+    from scipy import stats
+
+    xs, ys = (np.asarray([math.nan if value is None else value for value in values], dtype=float) for values in (x, y))
+    if not (np.isfinite(xs).all() and np.isfinite(ys).all() and len(xs)) or not (np.ptp(xs) and np.ptp(ys)):
+        return None
+    return float(stats.spearmanr(xs, ys).statistic)
 
 
 def equivalence_p(values: Sequence[float], low: float | None, high: float | None) -> float:

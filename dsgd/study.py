@@ -8,15 +8,15 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgd import results
-from dsgd.atomic import write_atomically
-from dsgd.figures import Figure
+from dsgd.atomic import remove_stale, write_atomically
+from dsgd.figures import FOLDER, Figure, file_names, standalone
 from dsgd.kept_runs import KeptRuns, Progress, StudyError
 from dsgd.locks import locked
 from dsgd.report import Table, render_html, render_markdown
@@ -60,8 +60,9 @@ def conduct(
     tell: Callable[[str], None] = lambda sentence: None,
     key: Callable[[Run], str] | None = None,
 ) -> dict[str, Any]:
-    """Run what is missing, judge the claims, write report.html, report.md and summary.json; returns the summary.
+    """Run what is missing, judge the claims, write what was found; returns the summary.
 
+    Written are report.html, report.md with the drawings in figures/ that it shows, and summary.json, the summary.
     `backend` computes the runs, by default this machine. When a verdict is inconclusive the seeds are doubled, once.
     `progress` is told at the start and after each run how many are done, of how many, which was the last, and the
     seconds left (None: not known yet). `workers` processes train side by side; with one, `observers` follow each run.
@@ -114,7 +115,7 @@ class Asked:
 
 
 def _answer(asked: Asked, kept: KeptRuns) -> dict[str, Any]:
-    """One round: the missing runs, the report on all of them, its three files; returns the summary."""
+    """One round: the missing runs, the report on all of them, its files; returns the summary."""
     runs = asked.study.runs(asked.settings)
     folders = kept.folders(runs)
     _mark(kept.folder, asked.study)
@@ -150,10 +151,25 @@ def _summary(asked: Asked, report: Report, folders: set[Path], trained: int) -> 
 
 
 def _write(folder: Path, summary: dict[str, Any], report: Report) -> None:
+    """The report's files, each whole or as it was; the figures first, for report.md shows them."""
     shown = (summary, report.tables, report.figures, report.notes, report.definitions)
-    write_atomically(folder / "report.html", render_html(*shown))
-    write_atomically(folder / "report.md", render_markdown(*shown))
-    write_atomically(folder / "summary.json", results.to_json(summary, indent=2) + "\n")
+    drawings = dict(zip(file_names(report.figures), map(standalone, report.figures), strict=True))
+    texts = {"report.html": render_html(*shown), "report.md": render_markdown(*shown)}
+    texts["summary.json"] = results.to_json(summary, indent=2) + "\n"
+    (folder / FOLDER).mkdir(exist_ok=True)
+    for name, text in ({f"{FOLDER}/{name}": text for name, text in drawings.items()} | texts).items():
+        write_atomically(folder / name, text)
+    _remove_others(folder / FOLDER, drawings)
+
+
+def _remove_others(figures: Path, kept: Collection[str]) -> None:
+    """Removes the drawings of an earlier look, and the folder if nothing is left in it."""
+    remove_stale(figures)
+    for path in figures.glob("*.svg"):
+        if path.name not in kept:
+            path.unlink()
+    if not any(figures.iterdir()):
+        figures.rmdir()
 
 
 @contextmanager

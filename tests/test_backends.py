@@ -26,10 +26,12 @@ from dsgd.backends.processes import ChildPlace, ProcessesBackend
 from dsgd.backends.rank import Hello, VersionError, hello
 from dsgd.backends.recordings import recorded
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
+from dsgd.gossip import Adaptive, Repeated, Until
 from dsgd.gradients import GRADIENTS, Gradient
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.tram import Tram
 from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.learning_rates import Cosine
 from dsgd.loop import Result, Stopped
 from dsgd.metrics import Accuracy, Consensus, Gauges, Snapshot, Values
 from dsgd.models import Mlp
@@ -173,6 +175,10 @@ MORE: dict[str, dict[str, Any]] = {
     "gauges": {"gradient": Tram("input"), "metrics": (Gauges(),)},
     "batch normalisation": {"model": Mlp((8,), norm="batch"), "twins": (Plain(),), "metrics": (Accuracy(),)},
     "local steps": {"local_steps": 3},
+    "adaptive": {"gossip": Adaptive(power=1.0), "learning_rate": Cosine(0.2)},
+    "repeated": {"gossip": Repeated(3), "local_steps": 2},
+    "until": {"gossip": Until(3e-4)},
+    "until, in quarantine": {"gossip": Until(3e-4), "not_finite": "quarantine"},
     "quarantine": {"not_finite": "quarantine"},
     "full batches": {"batch_size": "full"},
     "own starts": {"starts": "own", "twins": (Plain(),)},
@@ -180,9 +186,12 @@ MORE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("name", MORE)
-def test_whatever_a_run_is_made_of_the_numbers_are_the_local_ones(fleet: Kept, small: Make, name: str) -> None:
-    compared(fleet, replace(combined(small, "consensus", "ring", "plain"), **MORE[name]), 3)
+def test_whatever_a_run_is_made_of_the_numbers_are_the_local_ones(
+    fleet: Kept, small: Make, name: str, count: int
+) -> None:
+    compared(fleet, replace(combined(small, "consensus", "ring", "plain"), **MORE[name]), count)
 
 
 @pytest.mark.parametrize("gradient", [Plain(), WeightDiversity(samples=0)], ids=["plain", "cubature"])

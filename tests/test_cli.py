@@ -20,8 +20,10 @@ from dsgd import cli, study
 from dsgd.cli import machine, progress
 from dsgd.cli.catalogue import TABLES
 from dsgd.config import load_config
+from dsgd.metrics import Landscape, Snapshot, Split
 from dsgd.results import read_ensemble
 from dsgd.simulation import check, start_network
+from dsgd.trees import stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +124,15 @@ def test_a_file_that_is_no_configuration_is_refused(
         (["study", "equivalence", "backend=ray", "backend.actor=2"], "backend.actor: unknown key"),
         (["probe", "gone"], "gone: no such folder; give the folder of a finished run"),
         (["probe", "."], r"^\. is not the folder of a finished run: it lacks config.yaml and ensemble.safetensors$"),
+        (["landscape", "gone", "--out", "a.svg"], "^gone: no such folder; give the folder of a finished run$"),
+        (["landscape", ".", "--out", "a.svg"], r"^\. is not the folder of a finished run: it lacks config.yaml and"),
+        (["landscape", "gone", "--out", "a.png"], "^--out: a.png does not end in .svg; give a name that does$"),
+        (["landscape", "gone", "--out", "b/a.svg"], "^--out: b is not a folder; make it first$"),
+        (["landscape", "gone", "--out", "a.svg", "--kind", "valley"], "^--kind is valley; allowed are random, eig"),
+        (["landscape", "gone", "--out", "a.svg", "--points", "1"], "^--points is 1; it must be at least 2$"),
+        (["landscape", "gone", "--out", "a.svg", "--reach", "0"], "^--reach is 0.0; it must be above 0$"),
+        (["landscape", "gone", "--out", "a.svg", "--examples", "0"], "^--examples is 0; it must be at least 1$"),
+        (["landscape", "gone"], "dsgd: Missing option '--out'"),
         (["list", "grafs"], "TABLE: 'grafs' is unknown; .*did you mean graphs"),
         (["topology", "show", "rng", "-n", "4"], "topology.graph: 'rng' is unknown; .*did you mean ring"),
         (["topology", "show", "ring"], "-n: missing; give the number of nodes"),
@@ -279,6 +290,46 @@ def test_a_probe_needs_two_replicas(dsgd_command: Dsgd) -> None:
     assert (status, out, err) == (2, "", "one: a run of 1 replica; a probe compares replicas and needs at least 2\n")
 
 
+def test_a_landscape_is_drawn_into_a_file_that_stands_alone(dsgd_command: Dsgd, tmp_path: Path) -> None:
+    assert dsgd_command("run", *SMALL, "snapshot_every=2", "--out", "here")[0] == 0
+    config, leaves = load_config("here/config.yaml"), read_ensemble("here", 2)
+    data, _ = check(config)
+    network = start_network(config, data, torch.float64, torch.device("cpu"))
+    params = stack({name: leaves[name] for name in network.layout.names})
+    train = Split(torch.from_numpy(data.train.x), torch.from_numpy(data.train.y))
+    for kind in ("random", "eigenvectors", "replicas"):
+        options = ["--kind", kind, "--step", "2", "--points", "5", "--examples", "64", "--reach", "0.5"]
+        status, out, err = dsgd_command("landscape", "here", *options, "--out", f"{kind}.svg", "--json")
+        assert (status, err) == (0, f"drawn: {kind}.svg\n")
+        found = json.loads(out)
+        assert (found["step"], found["n"], found["examples"], found["reach"]) == (2, 4, 64, 0.5)
+        measured = Landscape(kind, points=5, reach=0.5, examples=64)(Snapshot(2, params, network, train, train))
+        named = {name.removeprefix(f"landscape_{kind}_"): value for name, value in measured.items()}
+        assert {name: found[name] for name in named} == {name: pytest.approx(named[name]) for name in named}
+        assert (found["loss_least"], found["loss_greatest"]) == (min(found["loss"]), max(found["loss"]))
+        drawn = (tmp_path / f"{kind}.svg").read_text()
+        assert "prefers-color-scheme: dark" in drawn
+        assert (">replicas</text>" in drawn) == (kind != "random")
+        assert ">Landscape of here, step 2</title>" in drawn
+        assert str(tmp_path) not in drawn
+
+
+def test_a_landscape_prints_its_facts_and_says_what_no_plane_shows(dsgd_command: Dsgd, tmp_path: Path) -> None:
+    assert dsgd_command("run", *SMALL, "topology.n=2", "--out", "two")[0] == 0
+    status, out, err = dsgd_command("landscape", "two", "--kind", "replicas", "--out", "a.svg")
+    expected = "--kind: no plane of replicas for the 2 replicas in two; take --kind random\n"
+    assert (status, out, err) == (2, "", expected)
+    assert dsgd_command("landscape", "two", "--step", "3", "--out", "a.svg")[0] == 2
+    (tmp_path / "folder.svg").mkdir()
+    status, out, err = dsgd_command("landscape", "two", "--points", "3", "--out", "folder.svg")
+    assert (status, out, err) == (2, "", "--out: folder.svg cannot be written: Is a directory\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"two", "folder.svg"}
+    status, out, err = dsgd_command("landscape", "two", "--points", "3", "--out", "a.svg")
+    assert (status, err) == (0, "drawn: a.svg\n")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == ["run_dir", "step", "n", "kind", "examples", "reach", "loss_least", "loss_greatest"]
+
+
 def test_topology_shows_the_facts(dsgd_command: Dsgd, tmp_path: Path) -> None:
     status, out, err = dsgd_command("topology", "show", "ring", "-n", "16", "--json")
     found = json.loads(out)
@@ -313,6 +364,7 @@ def test_topology_takes_knobs_and_draws(dsgd_command: Dsgd, tmp_path: Path) -> N
         ("optimizers", "sgd", "momentum=0.0 nesterov=false"),
         ("learning_rates", "cosine", "lr=0.1"),
         ("metrics", "equivalence", "probe_size=512"),
+        ("metrics", "landscape", "points=31"),
         ("sources", "replay", "run"),
     ],
 )

@@ -15,6 +15,7 @@ from dsgd.config import ConfigError, load, load_config, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
 from dsgd.data import PARTITIONS, Dirichlet
+from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
 from dsgd.gradients.weight_diversity import WeightDiversity
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RING = Topology("ring", 8)
-NEEDS_MORE = ("replay", "periodic")  # rows with a knob that has no default
+NEEDS_MORE = ("replay", "periodic", "partial", "repeated", "until", "phases")  # rows with a knob that has no default
 
 
 def problems(config: Any, *overrides: str) -> tuple[str, ...]:
@@ -53,6 +54,7 @@ def every_row() -> Iterator[dict[str, Any]]:
     for key, table in (("task", TASKS), ("model", MODELS), ("gradient", GRADIENTS), ("optimizer", OPTIMIZERS)):
         yield from ({"task": "digits", key: name} for name in table)
     yield from ({"task": "digits", "learning_rate": name} for name in LEARNING_RATES)
+    yield from ({"task": "digits", "gossip": name} for name in GOSSIPS if name not in NEEDS_MORE)
     yield from ({"task": "digits", "twins": [name]} for name in TWINS)
     yield from ({"task": "digits", "metrics": [name]} for name in METRICS)
     yield from ({"task": "digits", "backend": name} for name in BACKENDS)
@@ -77,6 +79,10 @@ RUNS = {
     ),
     "periodic": Run(topology=Periodic(Periodic(Static(RING), 2), 3)),
     "one peer": Run(topology=Periodic(OnePeerExponential(8), 4)),
+    "partial": Run(gossip=Partial(0.5)),
+    "repeated": Run(gossip=Repeated(3)),
+    "until": Run(gossip=Until(0.01)),
+    "phases": Run(gossip=Phases((Once(), Until(1.0, most=4), Adaptive(power=2.0)), (10, 20))),
     "a deep ensemble": Run(local_steps=1001, starts="own", metrics=(Uncertainty(scales=(0.5, 1.0)),)),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
@@ -98,7 +104,7 @@ def test_a_run_is_read_back_as_described(run: Run) -> None:
 
 
 def test_every_type_of_part_has_its_table() -> None:
-    tables = (TASKS, PARTITIONS, MODELS, GRADIENTS, SOURCES, OPTIMIZERS, LEARNING_RATES, METRICS)
+    tables = (TASKS, PARTITIONS, MODELS, GRADIENTS, SOURCES, OPTIMIZERS, LEARNING_RATES, METRICS, GOSSIPS)
     assert all(any(table is known for known in TABLES.values()) for table in tables)
 
 
@@ -149,6 +155,35 @@ def test_numbers_keep_their_type() -> None:
         ),
         ({"task": "digits", "batch_size": "all"}, "batch_size: 'all' given; allowed is a whole number or full"),
         ({"task": "digits", "algorithm": "consnsus"}, "algorithm: 'consnsus' is unknown; .*did you mean consensus"),
+        (
+            {"task": "digits", "gossip": "twice"},
+            "gossip: 'twice' is unknown; allowed are once, adaptive, partial, repeated",
+        ),
+        ({"task": "digits", "gossip": {"times": 2}}, "gossip.times: unknown key; none is allowed"),
+        ({"task": "digits", "gossip": "until"}, "gossip.trace_xi: missing; give trace_xi"),
+        ({"task": "digits", "gossip": {"name": "until", "trace_xi": 0}}, "gossip.trace_xi: 0.0; it must be greater"),
+        ({"task": "digits", "gossip": {"name": "until", "trace_xi": 1, "most": 0}}, "gossip.most: 0; it must be at"),
+        ({"task": "digits", "gossip": {"name": "partial", "share": 0}}, "gossip.share: 0.0; it must be in \\(0, 1\\]"),
+        ({"task": "digits", "gossip": {"name": "repeated", "times": 0}}, "gossip.times: 0; it must be at least 1"),
+        ({"task": "digits", "gossip": {"name": "adaptive", "power": -1}}, "gossip.power: -1.0; it must be at least 0"),
+        ({"task": "digits", "gossip": {"name": "adaptive", "start": -1}}, "gossip.start: -1; it must be at least 0"),
+        ({"task": "digits", "gossip": {"name": "adaptive", "least": 1.5}}, "gossip.least: 1.5; it must be in \\[0, 1"),
+        (
+            {"task": "digits", "gossip": {"name": "phases", "gossips": ["once", "onse"], "starts": [5]}},
+            "gossip.gossips\\[1\\]: 'onse' is unknown; .*did you mean once",
+        ),
+        (
+            {"task": "digits", "gossip": {"name": "phases", "gossips": ["once", "adaptive"], "starts": [5, 9]}},
+            "gossip.starts: holds 2 steps for 2 gossips",
+        ),
+        (
+            {"task": "digits", "gossip": {"name": "phases", "gossips": ["once", "once", "once"], "starts": [9, 5]}},
+            "gossip.starts: \\[9, 5\\]; each must be greater than 0 and",
+        ),
+        (
+            {"task": "digits", "gossip": "adaptive", "algorithm": "centralized"},
+            "gossip: adaptive and algorithm centralized, which uses no graph",
+        ),
         ({"task": "digits", "twins": "centralized"}, "twins: 'centralized' given; allowed is a list of names"),
         (
             {"task": "digits", "twins": [{"samples": 2}]},

@@ -17,6 +17,7 @@ from dsgd.algorithms import ALGORITHMS
 from dsgd.backends import train
 from dsgd.communicators import Local
 from dsgd.data import NoData, Shards
+from dsgd.gossip import Repeated
 from dsgd.gradients import GRADIENTS
 from dsgd.gradients.average_direction import AverageDirection
 from dsgd.gradients.plain import Plain
@@ -216,6 +217,7 @@ def test_bytes_follow_the_sparsity_of_w(small: Make) -> None:
     d = final(run).shape[1]
     assert train(run).history[-1]["bytes_sent"] == 10 * 8 * d * 8  # a ring of four sends 8 models of d float64
     assert train(replace(run, local_steps=5)).history[-1]["bytes_sent"] == 2 * 8 * d * 8
+    assert train(replace(run, gossip=Repeated(3))).history[-1]["bytes_sent"] == 30 * 8 * d * 8
     assert train(replace(run, algorithm="centralized")).history[-1]["bytes_sent"] == 10 * 6 * d * 8
 
 
@@ -247,6 +249,8 @@ def test_divergence_is_named_though_nothing_is_measured(small: Make) -> None:
         ({"batch_size": "half"}, "batch_size is half"),
         ({"gradient_noise": -1}, "gradient_noise is -1"),
         ({"algorithm": "centralized", "local_steps": 2}, "local_steps is above 1"),
+        ({"algorithm": "centralized", "gossip": Repeated(2)}, "gossip is repeated and algorithm centralized"),
+        ({"gossip": "once"}, r"gossip is 'once'; pass an object such as Once\(\)"),
         ({"twins": (Plain(), Plain())}, "names one twin twice"),
         ({"twins": (AverageDirection(),)}, "is not a twin's method"),
     ],

@@ -137,9 +137,9 @@ def test_the_consensus_distance_needs_no_second_ensemble() -> None:
 
     matrix = torch.randn(5, 1000)
     whole = float((matrix.double() - matrix.double().mean(dim=0)).square().sum() / 5)
-    assert consensus._trace(matrix) == pytest.approx(whole, rel=1e-12)
+    assert consensus.trace_xi(matrix) == pytest.approx(whole, rel=1e-12)
     consensus.NUMBERS_AT_ONCE, before = 35, consensus.NUMBERS_AT_ONCE
     try:
-        assert consensus._trace(matrix) == pytest.approx(whole, rel=1e-12)
+        assert consensus.trace_xi(matrix) == pytest.approx(whole, rel=1e-12)
     finally:
         consensus.NUMBERS_AT_ONCE = before

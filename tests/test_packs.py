@@ -12,15 +12,17 @@ import torch
 from dsgd.algorithms import ALGORITHMS
 from dsgd.backends.local import LocalBackend
 from dsgd.data import Digits, Shards
+from dsgd.gossip import GOSSIPS
 from dsgd.gradients import GRADIENTS
 from dsgd.gradients.weight_diversity import WeightDiversity
-from dsgd.learning_rates import Constant
+from dsgd.learning_rates import Constant, Cosine
 from dsgd.metrics import Accuracy, Consensus
 from dsgd.models import Mlp
 from dsgd.optimizers import AdamW, Sgd
 from dsgd.packs import Pack, packs, simulate_pack
 from dsgd.run import Run
 from dsgd.tasks import Task
+from tests.test_gossip import EXAMPLES, Halfway
 from topologies import OnePeerExponential, Permuted, RandomMatching, Static, Topology
 
 Make = Callable[..., Run]
@@ -65,6 +67,24 @@ def test_numbers_are_those_of_the_run_alone(small: Make, algorithm: str, name: s
 )
 def test_whatever_else_the_runs_share(small: Make, parts: dict[str, Any]) -> None:
     assert_as_alone([small(seed=seed, **parts) for seed in range(3)])
+
+
+@pytest.mark.parametrize("name", GOSSIPS)
+@pytest.mark.parametrize("algorithm", ["consensus", "adapt_then_combine", "combine_then_adapt"])
+def test_each_run_of_a_pack_has_the_rounds_that_it_needs(small: Make, algorithm: str, name: str) -> None:
+    """Which its bytes show."""
+    parts: dict[str, Any] = {"algorithm": algorithm, "gossip": EXAMPLES[name], "learning_rate": Cosine(0.2)}
+    runs = [small(topology=topology, seed=seed, **parts) for seed, topology in enumerate(TOPOLOGIES)]
+    assert packs(runs) == [[0, 1, 2, 3, 4]]
+    assert_as_alone(runs)
+
+
+def test_a_packs_runs_need_different_rounds_of_which_they_keep_a_share(small: Make) -> None:
+    runs = [small(topology=topology, gossip=Halfway(1e-4), measure_every=1) for topology in TOPOLOGIES]
+    assert_as_alone(runs)
+    found = CPU.train_pack(runs, [()] * len(runs))
+    sent = {result.history[-1]["bytes_sent"] for result in found if not isinstance(result, FloatingPointError)}
+    assert len(sent) > 2
 
 
 def test_a_larger_pack_mixes_along_the_edges(small: Make) -> None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import networkx as nx
 import pytest
 
-from dsgd import plots
+from dsgd import graph_drawings, plots
 from dsgd.figures import check_inert
 from dsgd.plots import Series
 
@@ -22,13 +22,18 @@ def powers(label="residual"):
     return plots.log_log("Powers", series, "scale", "norm", guides=((3, "s³"),))
 
 
+def plane(values, marks=()):
+    return plots.surface("Plane", X, X, values, "lr^2", "Xi", "A plane.", marks=marks)
+
+
 def drawings():
     graph = nx.cycle_graph(5)
     return {
         "log_log": powers(),
         "gap": plots.log_log("Gap", [Series("a", X, [0.1, None, 0.5, 1.0]), Series("b", X, X)], "scale", "norm"),
-        "graph": plots.draw_graph(graph, "ring", kind="ring"),
+        "graph": graph_drawings.draw_graph(graph, "ring", kind="ring"),
         "curves": plots.curves("Loss", [Series("a", X, [-1, 0, 1, None])], "step", "loss"),
+        "surface": plane([x + 10 * y for y in X for x in X]),
         "points": plots.curves("Cloud", [Series("a", X, X)], "gap", "accuracy", logarithmic="x", joined=False),
     }
 
@@ -121,6 +126,89 @@ def test_powers_of_ten_are_plain_text(value, text):
     assert plots.power_of_ten(value) == text
 
 
+def contours(figure):
+    """The contour lines' points in the drawing, one list a line."""
+    drawn = re.findall(r'<path d="([^"]+)"[^>]*stroke-opacity: 0.6', figure.svg)
+    return [
+        [tuple(map(float, point)) for point in re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)] for path in drawn if path
+    ]
+
+
+def test_a_surfaces_first_values_are_those_of_the_lowest_row_from_the_left():
+    """So a value that grows with x alone has upright contour lines, and ink that is denser behind each."""
+    upright = contours(plane([x for _ in X for x in X]))
+    assert upright
+    assert all(len({round(x, 3) for x, _ in line}) == 1 for line in upright)
+    level = contours(plane([y for y in X for _ in X]))
+    assert all(len({round(y, 3) for _, y in line}) == 1 for line in level)
+    shades = re.findall(r'style="fill: currentColor; fill-opacity: ([\d.]+)', plane([x for _ in X for x in X]).svg)
+    assert shades == sorted(shades)
+    assert float(shades[-1]) == pytest.approx(plots.DENSEST)
+
+
+def test_contour_lines_carry_their_values_and_marks_their_names():
+    replicas = Series("replicas", [0.2, 0.3, 0.7], [0.2, None, 0.7])
+    bare, drawn = (
+        plane([x + y for y in X for x in X], marks) for marks in ((), (replicas, Series("mean", [0.4], [0.5])))
+    )
+    levels = plots._told_apart(plots.contour_levels([0.2, 2.0]))
+    assert len(set(levels) & set(texts(bare))) > len(levels) / 2
+    assert {"replicas", "mean", "lr²", "Ξ"} <= set(texts(drawn))
+    assert "replicas" not in texts(bare)
+    assert "nan" not in drawn.svg.lower()
+    assert len(re.findall("<use", drawn.svg)) - len(re.findall("<use", bare.svg)) == 2 + 1 + 2  # and two in the legend
+
+
+@pytest.mark.parametrize("values", [[1.0] * 16, [None] * 16, [math.nan, math.inf] * 8, [1.0, *[None] * 15]])
+def test_a_plane_without_heights_is_drawn_without_contours(values):
+    figure = plane(values)
+    assert not contours(figure)
+    assert check_inert(figure.svg)
+
+
+def test_missing_values_leave_holes():
+    values = [None if x < 0.3 else x + y for y in X for x in X]
+    left = min(x for line in contours(plane(values)) for x, _ in line)
+    assert left > min(x for line in contours(plane([x + y for y in X for x in X])) for x, _ in line)
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        ([0, 10], [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ([-1, 1], [-0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8]),
+        ([0.3, 0.3105, 0.305], [0.302, 0.304, 0.306, 0.308, 0.31]),
+        ([0.09, 1.1], [0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1]),
+        ([0.15, 110], [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]),
+        ([0.0, 1e9], [1e8, 2e8, 3e8, 4e8, 5e8, 6e8, 7e8, 8e8, 9e8]),
+        ([0.5, 5e6], [1, 10, 100, 1e3, 1e4, 1e5, 1e6]),
+        ([2, 2], []),
+        ([], []),
+    ],
+)
+def test_contour_levels_are_round_and_few(values, levels):
+    assert plots.contour_levels(values) == pytest.approx(levels)
+
+
+def test_over_many_powers_of_ten_some_are_left_out():
+    levels = plots.contour_levels([1e-20, 1e20])
+    assert 3 <= len(levels) <= plots.MOST_LEVELS
+    assert all(math.log10(level) == pytest.approx(round(math.log10(level))) for level in levels)
+
+
+@pytest.mark.parametrize(
+    ("levels", "labels"),
+    [
+        ([0.1, 0.15000000000000002], ["0.1", "0.15"]),
+        ([1000, 20000], ["10³", "2·10⁴"]),
+        ([-0.5, 0], ["−0.5", "0"]),
+        ([0.30000001, 0.30000002], ["0.30000001", "0.30000002"]),
+    ],
+)
+def test_levels_are_written_as_short_as_they_are_told_apart(levels, labels):
+    assert plots._told_apart(levels) == labels
+
+
 GRAPHS = {
     "ring": nx.cycle_graph(8),
     "path": nx.path_graph(4),
@@ -137,7 +225,7 @@ GRAPHS = {
 
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_every_node_has_a_place_of_its_own(kind):
-    places = plots.positions(GRAPHS[kind], kind)
+    places = graph_drawings.positions(GRAPHS[kind], kind)
     assert set(places) == set(GRAPHS[kind])
     points = list(places.values())
     assert min(math.dist(p, q) for i, p in enumerate(points) for q in points[:i]) > 1e-6
@@ -145,15 +233,15 @@ def test_every_node_has_a_place_of_its_own(kind):
 
 def test_neighbours_on_a_grid_are_drawn_side_by_side():
     graph = GRAPHS["grid"]
-    places = plots.positions(graph, "grid")
+    places = graph_drawings.positions(graph, "grid")
     assert all(math.dist(places[u], places[v]) == 1 for u, v in graph.edges)
 
 
 def test_one_node_and_a_self_loop_can_be_drawn():
     for graph in (nx.empty_graph(1), nx.Graph([(0, 0), (0, 1)])):
-        assert "<path" in plots.draw_graph(graph, "drawn", kind="ring").svg
+        assert "<path" in graph_drawings.draw_graph(graph, "drawn", kind="ring").svg
 
 
 def test_too_many_nodes_are_refused():
     with pytest.raises(ValueError, match=r"a drawing of 1025 nodes shows nothing: at most 1024 can be drawn"):
-        plots.draw_graph(nx.cycle_graph(1025), "big", kind="ring")
+        graph_drawings.draw_graph(nx.cycle_graph(1025), "big", kind="ring")

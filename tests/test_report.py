@@ -137,6 +137,18 @@ def test_the_page_shows_claims_tables_figures_notes_and_how_it_was_run():
     assert SVG in page
 
 
+def test_markdown_shows_figures_by_their_files():
+    figures = [Figure("|G_A - g| and s^2", SVG, "A [caption]."), Figure("Bare", SVG), Figure(HOSTILE, SVG)]
+    text = render_markdown(a_summary(), figures=figures)
+    shown = (
+        "### \\|G_A − g\\| and s²\n\n![\\|G_A − g\\| and s²](figures/g-a-g-and-s-2.svg)\n\nA \\[caption\\].\n\n### Bare"
+    )
+    assert f"## Figures\n\n{shown}\n\n![Bare](figures/bare.svg)\n\n### " in text
+    assert re.findall(r"\]\(figures/([^)]*)\)", text)[2] == "script-alert-x-script-img-src-x-onerror-alert-1-7-7.svg"
+    assert "<" not in text.replace("\\<", "")
+    assert "## Figures" not in render_markdown(a_summary())
+
+
 def test_columns_of_numbers_are_known_by_their_cells():
     table = Table("t", "abcde", [(1, "0.5", "ring", None, "1 to 2"), (2.5, "-1e-5", "3", 4, "2")])
     assert table.numeric == {0, 1, 3}

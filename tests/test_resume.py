@@ -25,11 +25,12 @@ from dsgd.cli import recording, signals
 from dsgd.communicators import Local
 from dsgd.fingerprint import origin
 from dsgd.footprint import layout_of
+from dsgd.gossip import GOSSIPS
 from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.keeping import FolderKeeper, Keeping
-from dsgd.learning_rates import Multistep
+from dsgd.learning_rates import Cosine, Multistep
 from dsgd.locks import LOCK, locked
 from dsgd.loop import STEPS_BETWEEN_ASKING, Result, Stopped, simulate
 from dsgd.metrics import Accuracy, Consensus, Gauges
@@ -39,6 +40,7 @@ from dsgd.results import RunFolder, read_history, read_summary
 from dsgd.run import Run
 from dsgd.simulation import Simulation
 from tests.conftest import Dsgd
+from tests.test_gossip import EXAMPLES
 from tests.test_security import tree
 from topologies import (
     SCHEDULES,
@@ -130,6 +132,21 @@ def test_every_method_begun_again_is_the_same_run(small: Make, tmp_path: Path, n
         steps=16,
     )
     assert_goes_on(run, tmp_path / "run", [5, 13])
+
+
+@pytest.mark.parametrize("name", GOSSIPS)
+def test_every_gossip_begun_again_is_the_same_run(small: Make, tmp_path: Path, name: str) -> None:
+    run = small(
+        gossip=EXAMPLES[name],
+        model=Mlp((6,), norm="batch"),
+        batch_size=8,
+        learning_rate=Cosine(0.2),
+        metrics=(Consensus(), Accuracy()),
+        measure_every=4,
+        steps=16,
+        dtype="float32",
+    )
+    assert_goes_on(run, tmp_path / "run", [3, 13])
 
 
 def test_from_starts_of_their_own_begun_again_is_the_same_run(small: Make, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dsgd.statistics import (
     mean_interval,
     nested_interval,
     outside_p,
+    rank_correlation,
 )
 
 
@@ -243,3 +244,15 @@ def test_a_row_holds_what_the_summary_promises():
     assert {"name", "kind", "estimate", "ci", "criterion", "verdict"} <= row.keys()
     assert row["ci"][0] < row["estimate"] < row["ci"][1]
     assert (row["verdict"], row["n"]) == ("supported", 3)
+
+
+def test_rank_correlation_is_one_for_any_growing_function_and_shares_the_ranks_of_ties() -> None:
+    assert rank_correlation([1, 2, 5, 9], [10, 11, 12, 1e9]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert rank_correlation([1, 1, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)  # ranks 1.5 1.5 3 4
+
+
+@pytest.mark.parametrize("y", [[1.0, 1.0, 1.0], [1.0, None, 2.0], [1.0, math.inf, 2.0]])
+def test_rank_correlation_is_not_defined_without_ranks(y: list[float | None]) -> None:
+    assert rank_correlation([1.0, 2.0, 3.0], y) is None
+    assert rank_correlation(y, [1.0, 2.0, 3.0]) is None

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dsgd.study import Claim, Report, StudyError, conduct, find_study, list_studies, study_costs
+from dsgd.figures import standalone
+from dsgd.study import Claim, Figure, Report, StudyError, conduct, find_study, list_studies, study_costs
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,53 @@ def test_the_page_says_what_the_symbols_mean(run_study, tmp_path):
     run_study(study)
     assert "<dt>Ξ</dt><dd>covariance of the replicas</dd>" in (tmp_path / "out" / "report.html").read_text()
     assert "- **Ξ**: covariance of the replicas" in (tmp_path / "out" / "report.md").read_text()
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><path d="M 0 0"/></svg>'
+
+
+def with_figures(*titles, svg=SVG, **bounds):
+    study = a_study(**bounds)
+    report = study.report
+    study.report = lambda *given: replace(report(*given), figures=[Figure(title, svg, "Seen.") for title in titles])
+    return study
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts}
+
+
+def test_figures_are_files_beside_the_report(run_study, tmp_path):
+    run_study(with_figures("Loss", "Spread & more"))
+    report = {"report.html", "report.md", "summary.json", "study.json"}
+    assert report | {"figures/loss.svg", "figures/spread-more.svg"} <= files(tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "loss.svg").read_text() == standalone(Figure("Loss", SVG, "Seen."))
+    text = (tmp_path / "out" / "report.md").read_text()
+    linked = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert set(linked) == {name for name in files(tmp_path / "out") if name.endswith(".svg")}
+
+
+def test_figures_of_an_earlier_look_are_removed_and_others_files_are_left(run_study, tmp_path):
+    figures = tmp_path / "out" / "figures"
+    run_study(with_figures("Loss", "Spread"))
+    (figures / "notes.txt").write_text("mine")
+    (figures / ".loss.svg.tmp-999999999").write_text("<svg")
+    run_study(with_figures("Loss"))
+    assert {path.name for path in figures.iterdir()} == {"loss.svg", "notes.txt"}
+    (figures / "notes.txt").unlink()
+    run_study()
+    assert not figures.exists()
+    assert "figures/" not in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_figure_that_does_more_than_draw_leaves_the_report_as_it_was(run_study, tmp_path):
+    run_study(with_figures("Loss"))
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
+    with pytest.raises(
+        StudyError, match=r"the report of fake cannot be made: ValueError: a figure's SVG holds <script>"
+    ):
+        run_study(with_figures("New", svg="<svg><script>alert(1)</script></svg>"))
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")} == before
 
 
 def test_a_verdict_reached_doubles_nothing(run_study):

@@ -32,6 +32,15 @@ def test_no_top_level_package_but_our_two(wheel: Path) -> None:
     assert "dsgd/_benchmarks/suite.py" in names
 
 
+def test_sources_of_studies_and_benchmarks_come_along_and_their_results_do_not(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for folder in ("experiments", "benchmarks"):
+        sources = {path.relative_to(ROOT / folder).as_posix() for path in (ROOT / folder).rglob("*.py")}
+        shipped = {name.removeprefix(f"dsgd/_{folder}/") for name in names if name.startswith(f"dsgd/_{folder}/")}
+        assert shipped == sources
+    assert (ROOT / "experiments" / "results").is_dir()
+
+
 def test_a_study_runs_from_a_foreign_folder(wheel: Path, tmp_path: Path) -> None:
     """The wheel is unpacked beside the libraries already installed, so that nothing is fetched again."""
     site = tmp_path / "site"

@@ -152,6 +152,33 @@ def probe(
     printed.show(found, printed.pairs(brief), as_json)
 
 
+@app.command()
+def landscape(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.svg", help="Where to draw it.")],
+    kind: Annotated[
+        str, typer.Option(metavar="random|eigenvectors|replicas", help="Of the two directions.")
+    ] = "random",
+    step: Annotated[int | None, typer.Option(help="A recorded snapshot instead of the end.")] = None,
+    reach: Annotated[
+        float | None, typer.Option(help="How far to look; by default as far as the kind suggests.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="Along each direction.")] = 31,
+    examples: Annotated[int, typer.Option(help="Training examples in the loss.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Draw the loss around the mean model.
+
+    In a plane of two directions, from the ensemble that a run left in its folder.
+    """
+    from dsgd.cli.landscapes import draw_landscape, landscape_metric
+
+    found = draw_landscape(run_dir, landscape_metric(kind, points, reach, examples), step, out)
+    brief = {name: value for name, value in found.items() if not isinstance(value, list)}
+    printed.show(found, printed.pairs(brief), as_json)
+    printed.say(f"drawn: {out}")
+
+
 @topology_app.command("show")
 def topology_show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `dsgd list graphs`, or a graph file.")],

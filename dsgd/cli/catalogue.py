@@ -12,6 +12,7 @@ import topologies
 from dsgd.algorithms import ALGORITHMS
 from dsgd.backends import BACKENDS
 from dsgd.data import PARTITIONS
+from dsgd.gossip import GOSSIPS
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.learning_rates import LEARNING_RATES
 from dsgd.metrics import METRICS
@@ -30,6 +31,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "gradients": GRADIENTS,
     "sources": SOURCES,
     "algorithms": ALGORITHMS,
+    "gossips": GOSSIPS,
     "models": MODELS,
     "tasks": TASKS,
     "partitions": PARTITIONS,

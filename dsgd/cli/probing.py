@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dsgd.config import ConfigError, content_of, read
-from dsgd.metrics import Equivalence, Snapshot, Split
-from dsgd.results import ENSEMBLE
-from dsgd.simulation import start_network
-from dsgd.snapshots import read_snapshot, snapshot_path
+from dsgd.cli.finished import finished_run
+from dsgd.config import ConfigError
+from dsgd.metrics import Equivalence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
-
-    from dsgd.data import Examples
-    from dsgd.run import Run
 
 
 def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict[str, Any]:
@@ -28,42 +22,9 @@ def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict
 
     if probe_size < 1:
         raise ConfigError(f"--probe-size: {probe_size} given; allowed is a whole number, at least 1")
-    _check_finished(folder, ["config.yaml", *([ENSEMBLE] if step is None else [])])
-    try:
-        run = read(content_of(folder / "config.yaml")).run
-        snapshot = _snapshot(run, folder, step)
-        metric = Equivalence(probe_size=probe_size)
-    except ConfigError:
-        raise
-    except (ValueError, FileNotFoundError) as error:
-        raise ConfigError(str(error)) from None
+    run, snapshot = finished_run(folder, step)
     if run.n < 2:
         raise ConfigError(f"{folder}: a run of {run.n} replica; a probe compares replicas and needs at least 2")
-    measured = measure(metric.instrument(snapshot), run.model.smooth)
+    measured = measure(Equivalence(probe_size=probe_size).instrument(snapshot), run.model.smooth)
     used = min(probe_size, len(snapshot.train.y))
     return {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "probe_size": used} | measured
-
-
-def _check_finished(folder: Path, needed: Sequence[str]) -> None:
-    """ConfigError naming what the folder of a finished run holds and this one does not."""
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; give the folder of a finished run")
-    if lacking := [name for name in needed if not (folder / name).is_file()]:
-        raise ConfigError(f"{folder} is not the folder of a finished run: it lacks {' and '.join(lacking)}")
-
-
-def _snapshot(run: Run, folder: Path, step: int | None) -> Snapshot:
-    import torch
-
-    data = run.task.data.load()
-    network = start_network(run, data, torch.float64, torch.device("cpu"))
-    path = folder / ENSEMBLE if step is None else snapshot_path(folder, step)
-    params = read_snapshot(path, network.layout)
-    at = run.steps if step is None else step
-    return Snapshot(at, params, network, _split(data.train), _split(data.test), run.model.smooth)
-
-
-def _split(examples: Examples) -> Split:
-    import torch
-
-    return Split(torch.from_numpy(examples.x), torch.from_numpy(examples.y))

@@ -42,13 +42,14 @@ def facts(topology: topologies.Topology) -> dict[str, Any]:
 
 def draw(topology: topologies.Topology, path: Path) -> None:
     """Draws the graph into an SVG file, and says so on stderr."""
-    from dsgd.plots import draw_graph
+    from dsgd.figures import standalone
+    from dsgd.graph_drawings import draw_graph
 
     if path.suffix != ".svg":
         refuse("--plot", f"{path} does not end in .svg; give a name that does")
     try:
         figure = draw_graph(topology.graph_object(), f"{topology.graph}, n = {topology.n}", kind=topology.graph)
-        path.write_text(figure.svg, encoding="utf-8")
+        path.write_text(standalone(figure), encoding="utf-8")
     except REFUSALS as error:
         raise ConfigError(f"--plot: {error}") from None
     printed.say(f"drawn: {path}")

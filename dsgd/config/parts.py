@@ -20,6 +20,7 @@ from dsgd.config.problems import (
     shown,
 )
 from dsgd.data import PARTITIONS, DataSource, Partition
+from dsgd.gossip import GOSSIPS, Gossip
 from dsgd.gradients import GRADIENTS, SOURCES, Gradient, Source
 from dsgd.learning_rates import LEARNING_RATES, LearningRate
 from dsgd.metrics import METRICS, Metric
@@ -37,6 +38,7 @@ TABLES: dict[Any, Mapping[str, type[Any]]] = {
     Source: SOURCES,
     Optimizer: OPTIMIZERS,
     LearningRate: LEARNING_RATES,
+    Gossip: GOSSIPS,
     Metric: METRICS,
 }
 

@@ -8,6 +8,7 @@ from dsgd.data.cifar10 import Cifar10
 from dsgd.data.digits import Digits
 from dsgd.data.examples import DataSet, Examples
 from dsgd.data.fashion_mnist import FashionMnist
+from dsgd.data.held_out import HeldOut
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.sampling import Sampler, sampler
@@ -37,6 +38,7 @@ __all__ = [
     "Dirichlet",
     "Examples",
     "FashionMnist",
+    "HeldOut",
     "Iid",
     "NoData",
     "Partition",

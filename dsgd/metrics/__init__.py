@@ -2,18 +2,45 @@
 
 from dsgd.metrics.accuracy import Accuracy
 from dsgd.metrics.consensus import Consensus
+from dsgd.metrics.curvature import Curvature
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
+from dsgd.metrics.gradient_noise import GradientNoise
+from dsgd.metrics.landscape import Landscape
+from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
+from dsgd.metrics.sharpness import Sharpness
+from dsgd.metrics.smoothing import Smoothing
 from dsgd.metrics.uncertainty import Uncertainty
 
 METRICS: dict[str, type[Metric]] = {
     "consensus": Consensus,
     "accuracy": Accuracy,
+    "curvature": Curvature,
+    "sharpness": Sharpness,
+    "gradient_noise": GradientNoise,
     "equivalence": Equivalence,
+    "landscape": Landscape,
     "gauges": Gauges,
     "uncertainty": Uncertainty,
 }
 
-__all__ = ["METRICS", "Accuracy", "Consensus", "Equivalence", "Gauges", "Metric", "Snapshot", "Split", "Values"]
-__all__ += ["Uncertainty", "probe"]
+__all__ = [
+    "METRICS",
+    "Accuracy",
+    "Consensus",
+    "Curvature",
+    "Equivalence",
+    "Gauges",
+    "GradientNoise",
+    "Landscape",
+    "Merging",
+    "Metric",
+    "Sharpness",
+    "Smoothing",
+    "Snapshot",
+    "Split",
+    "Uncertainty",
+    "Values",
+    "probe",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ EXAMPLES_AT_ONCE, ROWS_AT_ONCE = 2048, 32  # bound the activations; each block o
 class Accuracy:
     """Names are SPLIT_QUANTITY_WHOSE, for example `test_accuracy_replicas_worst`; accuracies are in [0, 1].
 
+    `generalization_gap_mean_model`, and `TWIN_generalization_gap`, are the test loss less the training loss.
     The train split is represented by its first `train_examples` examples.
     """
 
@@ -39,7 +41,7 @@ class Accuracy:
             values |= _of_replicas(name, judged.network, judged.replicas, split)
             for twin, params in judged.twins.items():
                 values |= _of_one(f"{twin}_{name}_{{}}", judged.network, params, split)
-        return values
+        return values | _gaps(values, judged.twins)
 
 
 def evaluate(network: Network, params: Params, split: Split) -> tuple[Tensor, Tensor | None]:
@@ -63,6 +65,18 @@ def _sums(network: Network, params: Params, split: Split) -> tuple[Tensor, Tenso
         if network.criterion == "cross_entropy":
             hits += (outputs.argmax(dim=2) == batch.y).sum(dim=1)
     return losses, hits
+
+
+def _gaps(values: Values, twins: Iterable[str]) -> Values:
+    named = {"{}_loss_mean_model": "generalization_gap_mean_model"}
+    named |= {f"{twin}_{{}}_loss": f"{twin}_generalization_gap" for twin in twins}
+    gaps: Values = {}
+    for loss, gap in named.items():
+        train, test = (values[loss.format(split)] for split in ("train", "test"))
+        assert isinstance(train, float)
+        assert isinstance(test, float)
+        gaps[gap] = test - train
+    return gaps
 
 
 def _of_one(name: str, network: Network, params: Params, split: Split) -> Values:

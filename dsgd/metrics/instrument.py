@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dsgd.curvature import hvp
+from dsgd.curvature import Hessian
 from dsgd.perturbations import Cubature, antithetic, cloud, degree3, degree5, rotation
 from dsgd.randomness import generator
 from dsgd.statistics import log_slope
@@ -107,8 +107,7 @@ class Probe:
     @cached_property
     def half_trace_h_xi(self) -> float:
         """tr(H Xi) / 2 at the mean, by n Hessian-vector products."""
-        products = hvp(self.loss, self.centre, self.deviations, self.block)
-        return float((self.deviations * products).sum(dim=1).mean() / 2)
+        return float(Hessian((self.loss,), self.centre).forms(self.deviations).mean() / 2)
 
     def loss_gap(self, s: float) -> float:
         """mean_j L(w + s delta_j) - L(w) - s^2 tr(H Xi) / 2, with its sign: terms of third and fourth order compete."""

@@ -1,17 +1,17 @@
 """How Lipschitz the gradient is along straight lines, of a loss f and of f_Xi(w) = E f(w + e) with e ~ N(0, Xi).
 
 Smoothing is one of the advantages that Zhu et al. 2023 (arXiv 2306.02913) claim for D-SGD, Xi being the covariance of
-its n replicas: grad f_Xi is min(sqrt(2) alpha / sigma_min, beta)-Lipschitz, with alpha and beta the Lipschitz constants
-of f and of grad f and sigma_min^2 the least eigenvalue of Xi, after Bisla et al. 2022 (arXiv 2201.08025). But the rank
-of Xi is n - 1 at most, so sigma_min is 0 and the minimum is beta. One direction u in the range of Xi can be bounded:
+its n replicas. Their bound, which we know at second hand, follows Bisla et al. 2022 (arXiv 2201.08025): grad f_Xi is
+min(sqrt(2) alpha / sigma_min, beta)-Lipschitz, with alpha and beta the Lipschitz constants of f and of grad f and
+sigma_min^2 the least eigenvalue of Xi. But the rank of Xi is n - 1 at most, so sigma_min is 0 and the minimum is beta.
+One direction u in the range of Xi can be bounded:
     |Hess f_Xi u| = |E grad f(w + e) (e^T Xi^+ u)| <= alpha sqrt(2 / pi) sqrt(u^T Xi^+ u),
 by Stein's identity and E |x| of the normal number e^T Xi^+ u, a derivation of ours; f = |u . w| attains it.
 
 A constant along u is the largest |grad(t_k+1) - grad(t_k)| / (t_k+1 - t_k) on a grid of the line centre + t u. Three of
 them are compared, E being over the noise e that shifts the line:
     own       that of grad f on the line itself
-    nearby    the largest (E |change on the line shifted by e|^2)^(1/2) / width: how much grad f changes where the
-              noise leads
+    nearby    the largest (E |change on the line shifted by e|^2)^(1/2) / width: that of grad f where the noise leads
     smoothed  the largest |E change on the line shifted by e| / width: that of grad f_Xi
 so smoothed / own = (nearby / own) (smoothed / nearby): the surroundings' curvature, and what averaging cancels of it,
 the second at most 1 by Jensen's inequality.

@@ -22,7 +22,7 @@ Loss = Callable[["Tensor"], "Tensor"]
 
 DENSE = 32  # parameters up to which the whole matrix is as quick
 TOLERANCE = 1e-6  # of an eigenvalue, relative
-MOST_ITERATIONS = 300  # restarts of ARPACK; beyond, what was found is returned with its residual
+MOST_ITERATIONS = 300  # restarts of ARPACK
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ class Spectrum:
 
 
 def top_eigenvalues(hessian: Hessian, count: int = 1, seed: int = 0) -> Spectrum:
-    """The `count` algebraically largest eigenvalues, or all there are; the iteration's start is keyed by `seed`."""
+    """The `count` algebraically largest eigenvalues, or all there are; the iteration's start is keyed by `seed`.
+
+    Fewer where the iteration ends before all have converged.
+    """
     import torch
 
     count = min(count, hessian.d)
@@ -116,7 +119,7 @@ def _dense(hessian: Hessian, count: int) -> Tensor:
 
 
 def _lanczos(hessian: Hessian, count: int, seed: int) -> Tensor:
-    """Unit vectors (count, d); those that had not converged when the iterations ran out are as good as they were."""
+    """Unit vectors (at most count, d): those that have converged when the iterations end."""
     import torch
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 

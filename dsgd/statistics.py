@@ -179,6 +179,14 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean, lo, hi, len(numbers))
 
 
+def shown(interval: Interval, digits: int = 2) -> str:
+    """An interval in print: its estimate, and its limits in brackets where it has any."""
+    if interval.estimate is None:
+        return "not available"
+    limits = "" if interval.lo is None else f" [{interval.lo:.{digits}f}, {interval.hi:.{digits}f}]"
+    return f"{interval.estimate:.{digits}f}{limits}"
+
+
 def nested_interval(groups: Sequence[Sequence[float]], level: float = 0.95) -> Interval:
     """The mean over runs of each run's mean, one group the values (snapshots) of one run.
 

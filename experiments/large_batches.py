@@ -7,15 +7,17 @@ Claim      Zhu et al. 2023 (ICML, arXiv 2306.02913): flatness. The rival: decent
            seed and of one learning rate a batch, scaled linearly, the same for all methods.
 Measured   C-SGD and D-SGD on three graphs in two orders at three total batches over a grid of learning rates, at the
            largest also AD-SAM (the ring's twin) and LAMB: accuracy of the mean model untuned, by linear scaling, and
-           tuned a method and a batch on validation examples and seeds of their own; differences are paired by seed.
-           Flatness predicts an advantage at the same learning rate and one that is left when each has its own;
-           tolerance predicts neither, and a larger learning rate up to which training succeeds.
+           tuned a method and a batch on validation examples and seeds of their own; differences are paired by seed,
+           and each seed has its own split of the digits, for on one split half a point is two images.
+           Tolerance predicts a larger learning rate up to which training succeeds, and at most a point left where each
+           method has its tuned one. Flatness predicts an advantage at the same learning rate too, C-SGD's tuned one.
 Controls   adapt_then_combine on the complete graph is C-SGD: the same accuracy.
 Expect     At the largest batch by linear scaling C-SGD breaks down and D-SGD does not, by tens of points; tuned, less
-           than a point is left, at the same learning rate too, where D-SGD's λ_max is half of C-SGD's. LAMB: no gap,
-           but 10 seeds are few for a margin of half a point.
+           than a point is left, at the same learning rate too, where D-SGD's λ_max is half of C-SGD's.
 Seeds      Learning rates are chosen on seeds 0 to 4 and on examples held out of training; criteria were set on seeds 0
-           to 9 (pilots/large_batches.json) and are judged from seed 800 on.
+           to 9 (pilots/large_batches.json) and are judged from seed 900 on. A first version had one split for all
+           seeds; its pilot gave D-SGD 0.42 [0.20, 0.63] points at the same learning rate, which other splits did not
+           bear out. Its runs on seeds from 800 on were not looked at.
 Takes      smoke 5 seconds; standard 6 minutes on 2 cores; long (Fashion-MNIST) about an hour; paper is for a GPU.
 """
 
@@ -37,7 +39,7 @@ from dsgd.models import Mlp, Model, ResNet18
 from dsgd.optimizers import Lamb
 from dsgd.plots import Series, log_log
 from dsgd.run import Run
-from dsgd.statistics import mean_interval
+from dsgd.statistics import mean_interval, shown
 from dsgd.study import Claim, Figure, Judged, Report, Table, judge
 from dsgd.tasks import Task
 from topologies import Static, Topology
@@ -96,7 +98,7 @@ class Settings:
     """
 
     seeds: int = 10
-    seed: int = 800
+    seed: int = 900
     data: DataSource = field(default_factory=Digits)
     held_out: int = 287
     model: Model = field(default_factory=lambda: Mlp((32,), "tanh"))
@@ -182,15 +184,21 @@ presets = {
 
 def runs(settings: Settings) -> dict[str, Run]:
     """Every run of the study by its label, which ends with the seed."""
-    held_out = HeldOut(settings.data, settings.held_out)
-    tuning = _grid(settings, "tuning", held_out, range(settings.tuning_seeds))
-    return dict(tuning) | dict(_grid(settings, "verdict", settings.data, settings.verdict_seeds))
+    tuning = _grid(settings, "tuning", range(settings.tuning_seeds))
+    return dict(tuning) | dict(_grid(settings, "verdict", settings.verdict_seeds))
 
 
-def _grid(settings: Settings, name: str, data: DataSource, seeds: Sequence[int]) -> Iterator[tuple[str, Run]]:
+def _data(settings: Settings, name: str, seed: int) -> DataSource:
+    """A seed's own split of the digits; in tuning, the training examples alone."""
+    data = replace(settings.data, split=seed) if isinstance(settings.data, Digits) else settings.data
+    return HeldOut(data, settings.held_out) if name == "tuning" else data
+
+
+def _grid(settings: Settings, name: str, seeds: Sequence[int]) -> Iterator[tuple[str, Run]]:
     """Every method at every batch and learning rate, and LAMB at the largest batch; in the verdict also the control."""
     largest = settings.batches[-1]
     for seed in seeds:
+        data = _data(settings, name, seed)
         for method, batch, lr in (
             (method, batch, lr) for method in settings.methods for batch in settings.batches for lr in settings.lrs
         ):
@@ -297,7 +305,7 @@ def _claims(ends: Ends) -> Iterator[Claim]:
     yield _sample(ends.gains(AD_SAM, large, "untuned")).claim("untuned: AD-SAM", "claim", 0.0, None, criterion)
     criterion = f"{text} at |B| = {small * ends.settings.n} by linear scaling: within 1"
     yield _sample(ends.gains(D_SGD, small, "untuned")).claim("untuned, small batch", "claim", -1.0, 1.0, criterion)
-    criterion = f"{text} at |B| = {total}, each at its tuned lr: within 1, so no advantage is left"
+    criterion = f"{text} at |B| = {total}, each at its tuned lr: within 1"
     yield _sample(ends.gains(D_SGD, large, "tuned")).claim("tuned", "claim", -1.0, 1.0, criterion)
     criterion = f"{text} at |B| = {total}, both at C-SGD's tuned lr: above 0, which a larger lr does not explain"
     yield _sample(ends.gains(D_SGD, large, "same")).claim("at the same lr", "claim", 0.0, None, criterion)
@@ -349,9 +357,7 @@ def _table(ends: Ends) -> Table:
 
 
 def _shown(values: Sequence[float]) -> str:
-    found = mean_interval(values)
-    ends = "" if found.lo is None else f" [{found.lo:.2f}, {found.hi:.2f}]"
-    return f"{found.estimate:.2f}{ends}"
+    return shown(mean_interval(values))
 
 
 def _figures(ends: Ends) -> Iterator[Figure]:
@@ -381,26 +387,29 @@ def _answer(ends: Ends, claims: Sequence[Claim]) -> str:
     found = {one.claim.name: one for one in judge(claims)}
     total = ends.settings.batches[-1] * ends.settings.n
     gains = {name: _shown(found[name].claim.values) for name in ("untuned", "tuned", "at the same lr")}
-    ratios = _shown([exp(ratio) for ratio in ends.flatter(ends.settings.batches[-1])])
+    largest = ends.settings.batches[-1]
+    ratios = _shown([exp(ratio) for ratio in ends.flatter(largest)])
+    lrs = {method: ends.tuned(method, largest) for method in (CENTRALIZED, D_SGD)}
+    one = ", which is one comparison: both have the same" if len(set(lrs.values())) == 1 else ""
     return (
         f"At a total batch of {total} D-SGD on the ring gains {gains['untuned']} points on C-SGD where the learning "
         f"rate is scaled linearly, {gains['tuned']} where it is tuned for each, and {gains['at the same lr']} at "
-        f"C-SGD's tuned one; its λ_max there is {ratios} times C-SGD's.\n\n{_decision(found)}"
+        f"C-SGD's tuned one{one}. Its λ_max there is {ratios} times C-SGD's.\n\n{_decision(found)}"
     )
 
 
 def _decision(found: Mapping[str, Judged]) -> str:
-    """Which explanation the verdicts support, by the rule of the docstring."""
-    tolerance = all(found[name].verdict == "supported" for name in ("untuned", "tuned", "tolerance"))
-    flatness = found["at the same lr"].verdict == "supported"
-    if tolerance and not flatness:
-        return "So the data support tolerance of larger learning rates as what the gap consists of, and not flatness."
-    if flatness and not tolerance:
-        return "So the data support an advantage that no learning rate explains, as flatness would give."
-    if flatness:
-        share = fmean(found["at the same lr"].claim.values) / fmean(found["untuned"].claim.values)
-        return (
-            "So both have a part: D-SGD tolerates a larger learning rate, and is better at the same one. Of the gap by "
-            f"linear scaling, {share:.1%} is left at C-SGD's tuned learning rate."
-        )
-    return "So the data decide for neither explanation."
+    """What the verdicts say of the two explanations, by the rule of the docstring."""
+    tolerance = [found[name].verdict for name in ("untuned", "tolerance", "tuned")]
+    words = {
+        "supported": "D-SGD is better at the same learning rate, too, as flatness would have it",
+        "refuted": "at the same learning rate D-SGD is no better, against what flatness would have",
+        "inconclusive": "whether D-SGD is better at the same learning rate, as flatness would have it, stays open",
+    }
+    if all(verdict == "supported" for verdict in tolerance):
+        first = "The gap by linear scaling is one of learning rates that C-SGD does not tolerate"
+    elif "refuted" in tolerance:
+        first = "Tolerance of larger learning rates does not explain the gap by linear scaling"
+    else:
+        first = "Whether tolerance of larger learning rates explains the gap by linear scaling stays open"
+    return f"{first}; {words[found['at the same lr'].verdict]}."

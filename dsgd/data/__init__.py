@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from dsgd.data.cifar10 import Cifar10
 from dsgd.data.digits import Digits
-from dsgd.data.examples import DataSet, Examples
+from dsgd.data.examples import DataSet, DataSource, Examples
 from dsgd.data.fashion_mnist import FashionMnist
 from dsgd.data.held_out import HeldOut
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.sampling import Sampler, sampler
 
-
-class DataSource(Protocol):
-    """A frozen value that names a data set; `load` reads it, from memory the second time."""
-
-    def load(self) -> DataSet: ...
-
-
 DATASETS: dict[str, type[DataSource]] = {
     "digits": Digits,
     "fashion_mnist": FashionMnist,
     "cifar10": Cifar10,
     "no_data": NoData,
+    "held_out": HeldOut,
 }
 
 __all__ = [

@@ -25,15 +25,18 @@ class Digits:
     """Images of shape (1, 8, 8) with pixels in [0, 1]; 1,437 to train on, 360 to test on, the same for every seed.
 
     `train_size` keeps the first so many of the shuffled training examples. Another `test_size` is another split, for
-    studies that need many examples to judge by.
+    studies that need many examples to judge by, and so is another `split`, for those of more than one test set.
     """
 
     train_size: int | None = None
     test_size: int = TEST
+    split: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.test_size < ALL:
             raise ValueError(f"test_size={self.test_size} is not possible: give 1 to {ALL - 1}.")
+        if self.split < 0:
+            raise ValueError(f"split={self.split} is not possible: give a number from 0 on.")
         check_train_size(self.train_size, ALL - self.test_size)
 
     def load(self) -> DataSet:
@@ -45,7 +48,7 @@ class Digits:
 def _load(spec: Digits) -> DataSet:
     pixels, y = _pixels_and_labels()
     x = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
-    train, test = stratified_split(y, spec.test_size, generator(0, "digits", "split"))
+    train, test = stratified_split(y, spec.test_size, generator(spec.split, "digits", "split"))
     train = train[: spec.train_size]
     found = hashlib.sha256(pixels.tobytes() + y.tobytes()).hexdigest()
     return DataSet(Examples(x[train], y[train]), Examples(x[test], y[test]), classes=10, sha256=found)

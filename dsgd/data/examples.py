@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,12 @@ class DataSet:
     classes: int
     sha256: str
     criterion: str = "cross_entropy"
+
+
+class DataSource(Protocol):
+    """A frozen value that names a data set; `load` reads it, from memory the second time."""
+
+    def load(self) -> DataSet: ...
 
 
 def standardised(pixels: Pixels, mean: npt.ArrayLike, std: npt.ArrayLike) -> Inputs:

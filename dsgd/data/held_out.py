@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from dsgd.data.examples import DataSet, Examples
-
-if TYPE_CHECKING:
-    from dsgd.data import DataSource
+from dsgd.data.examples import DataSet, DataSource, Examples
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The last `size` training examples of `source` to test on, the others to train on; its test examples are not seen.
-
-    For Python alone: a source within a source has no name in a configuration.
-    """
+    """The last `size` training examples of `source` to test on, the others to train on; its test set is not seen."""
 
     source: DataSource
     size: int
 
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size is {self.size}; it must be at least 1")
+
     def load(self) -> DataSet:
-        """The two parts, views of the source's arrays; ValueError unless both have examples."""
+        """The two parts, views of the source's arrays; ValueError unless some examples are left to train on."""
         whole = self.source.load()
         count = len(whole.train) - self.size
-        if not 0 < count < len(whole.train):
+        if count < 1:
             raise ValueError(f"size is {self.size}; it must be 1 to {len(whole.train) - 1}, so that some are left")
         x, y = whole.train.x, whole.train.y
         train, test = Examples(x[:count], y[:count]), Examples(x[count:], y[count:])

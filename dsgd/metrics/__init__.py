@@ -18,6 +18,8 @@ METRICS: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
     "curvature": Curvature,
     "sharpness": Sharpness,
+    "smoothing": Smoothing,
+    "merging": Merging,
     "gradient_noise": GradientNoise,
     "equivalence": Equivalence,
     "landscape": Landscape,

@@ -31,13 +31,13 @@ class Curvature:
     - `span_overlap`, the mean share of a top eigenvector that lies in span{w_j - mean} (by chance r / d), and
       `xi_in_top`, the share of Tr Xi in the top eigenspace (by chance k / d); Dimlioglu & Choromanska 2026, 2605.27739
 
-    What is a quotient by Tr Xi is None where all replicas are equal up to rounding.
+    What is a quotient by Tr Xi is None where all replicas are equal up to rounding, and like `lambda_max` where no
+    eigenvalue has converged.
     """
 
     examples: int = 1000
     eigenvalues: int = 1
     probes: int = 32
-    seed: int = 0
     every: int | None = 0
 
     def __post_init__(self) -> None:
@@ -51,25 +51,25 @@ class Curvature:
     def __call__(self, snapshot: Snapshot) -> Values:
         values: Values = {}
         for name, loss in probe_losses(snapshot, self.examples).items():
-            spectrum = top_eigenvalues(loss.hessian, self.eigenvalues, self.seed)
-            trace = self._trace(loss, spectrum)
+            spectrum = top_eigenvalues(loss.hessian, self.eigenvalues, snapshot.seed)
+            trace = self._trace(loss, spectrum, snapshot.seed)
             own = _of_spectrum(spectrum) | trace
             values |= {named(name, key): value for key, value in own.items()}
             if not name:
                 values |= _of_spread(loss, spectrum, snapshot.params.matrix, trace.get("hessian_trace"))
         return values
 
-    def _trace(self, loss: ProbeLoss, spectrum: Spectrum) -> dict[str, float | None]:
+    def _trace(self, loss: ProbeLoss, spectrum: Spectrum, seed: int) -> dict[str, float | None]:
         if not self.probes:
             return {}
-        samples = trace_samples(loss.hessian, self.probes, self.seed, spectrum.vectors)
+        samples = trace_samples(loss.hessian, self.probes, seed, spectrum.vectors)
         found = t_interval(samples.tolist())
         return {"hessian_trace": found.estimate, "hessian_trace_lo": found.lo, "hessian_trace_hi": found.hi}
 
 
 def _of_spectrum(spectrum: Spectrum) -> Values:
     return {
-        "lambda_max": float(spectrum.values[0]),
+        "lambda_max": float(spectrum.values[0]) if len(spectrum.values) else None,
         "hessian_eigenvalues": spectrum.values.tolist(),
         "hessian_residuals": spectrum.residuals.tolist(),
     }
@@ -79,7 +79,7 @@ def _of_spread(loss: ProbeLoss, spectrum: Spectrum, replicas: Tensor, trace: flo
     spread = cloud(replicas.double())
     trace_xi, trace_h_xi = float(spread.trace), float(loss.hessian.forms(spread.deviations).mean())
     values: Values = {"half_trace_h_xi": trace_h_xi / 2}
-    if equal_up_to_rounding(replicas):
+    if equal_up_to_rounding(replicas) or not len(spectrum.values):
         names = ("alignment", "alignment_normalised", "effective_rank", "span_overlap", "xi_in_top")
         return values | dict.fromkeys(names)
     values["alignment"] = _quotient(trace_h_xi, trace_xi * float(spectrum.values[0]))

@@ -1,17 +1,17 @@
 """How Lipschitz the gradient is along straight lines, of a loss f and of f_Xi(w) = E f(w + e) with e ~ N(0, Xi).
 
 Smoothing is one of the advantages that Zhu et al. 2023 (arXiv 2306.02913) claim for D-SGD, Xi being the covariance of
-its n replicas: grad f_Xi is min(sqrt(2) alpha / sigma_min, beta)-Lipschitz, with alpha and beta the Lipschitz constants
-of f and of grad f and sigma_min^2 the least eigenvalue of Xi, after Bisla et al. 2022 (arXiv 2201.08025). But the rank
-of Xi is n - 1 at most, so sigma_min is 0 and the minimum is beta. One direction u in the range of Xi can be bounded:
+its n replicas. Their bound, which we know at second hand, follows Bisla et al. 2022 (arXiv 2201.08025): grad f_Xi is
+min(sqrt(2) alpha / sigma_min, beta)-Lipschitz, with alpha and beta the Lipschitz constants of f and of grad f and
+sigma_min^2 the least eigenvalue of Xi. But the rank of Xi is n - 1 at most, so sigma_min is 0 and the minimum is beta.
+One direction u in the range of Xi can be bounded:
     |Hess f_Xi u| = |E grad f(w + e) (e^T Xi^+ u)| <= alpha sqrt(2 / pi) sqrt(u^T Xi^+ u),
 by Stein's identity and E |x| of the normal number e^T Xi^+ u, a derivation of ours; f = |u . w| attains it.
 
 A constant along u is the largest |grad(t_k+1) - grad(t_k)| / (t_k+1 - t_k) on a grid of the line centre + t u. Three of
 them are compared, E being over the noise e that shifts the line:
     own       that of grad f on the line itself
-    nearby    the largest (E |change on the line shifted by e|^2)^(1/2) / width: how much grad f changes where the
-              noise leads
+    nearby    the largest (E |change on the line shifted by e|^2)^(1/2) / width: that of grad f where the noise leads
     smoothed  the largest |E change on the line shifted by e| / width: that of grad f_Xi
 so smoothed / own = (nearby / own) (smoothed / nearby): the surroundings' curvature, and what averaging cancels of it,
 the second at most 1 by Jensen's inequality.
@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,21 +44,9 @@ Grads = Callable[["Tensor"], "Tensor"]
 Values = dict[str, float | None]
 
 
-class Normal(Protocol):
-    """A centred Gaussian on R^d, antithetic pairs of whose draws are numbered."""
-
-    def pair_draws(self, first: int, last: int) -> Tensor:
-        """The pairs from `first` to before `last`, shape (2 (last - first), d)."""
-        ...
-
-    def inverse_form(self, u: Tensor) -> float:
-        """u^T Xi^+ u for u in the range of its covariance Xi."""
-        ...
-
-
 @dataclass(frozen=True)
 class OfReplicas:
-    """N(0, Xi), Xi the replicas' covariance."""
+    """N(0, Xi), Xi the replicas' covariance, in numbered antithetic pairs of draws."""
 
     spread: Cloud
     pairs: int
@@ -72,16 +60,18 @@ class OfReplicas:
         return torch.from_numpy(drawn)
 
     def pair_draws(self, first: int, last: int) -> Tensor:
+        """The pairs from `first` to before `last`, shape (2 (last - first), d)."""
         return antithetic(self.spread.offsets(self.coefficients[first:last]))
 
     def inverse_form(self, u: Tensor) -> float:
+        """u^T Xi^+ u for u in the range of Xi."""
         axes = self.spread.axes
         return float((axes @ u / axes.square().sum(dim=1)).square().sum())
 
 
 @dataclass(frozen=True)
 class Isotropic:
-    """N(0, variance I), drawn like `point`."""
+    """N(0, variance I), the same for draws like `point` (d,)."""
 
     variance: float
     point: Tensor
@@ -149,8 +139,8 @@ class Instrument:
     All deviations from the mean are multiplied by `scale`. Lines in the span of the deviations have directions
     N(0, Xi) drawn and normalised: those in which replicas are apart, with a standard deviation sd of them along each;
     the others have random directions orthogonal to the span, and the same lengths, `reach` sd to both sides, with
-    `points` points on each. With `isotropic` the noise is N(0, Tr Xi / d I), on the same lines. About `block` gradients
-    are held at once, and (GROUPS + 1) `points` of them for the sums.
+    `points` points on each. With `isotropic` the noise is N(0, Tr Xi / d I), on the same lines. About `block` points,
+    or those of one pair, are looked at at once, and GROUPS * `points` gradients more are held.
     """
 
     rows: Tensor
@@ -173,7 +163,7 @@ class Instrument:
         return Cloud(self.scale * cloud(self.rows).deviations)
 
     @cached_property
-    def noise(self) -> Normal:
+    def noise(self) -> OfReplicas | Isotropic:
         if self.isotropic:
             return Isotropic(float(self.spread.trace) / len(self.centre), self.centre, self.seed)
         return OfReplicas(self.spread, self.pairs, self.seed)
@@ -236,10 +226,10 @@ def measure(instrument: Instrument) -> Values:
 
     `lipschitz` is own, `smoothed` smoothed, `ratio` smoothed / own, `surroundings` nearby / own and `cancelling`
     smoothed / nearby, with `_span` or `_off` behind, and `_error` behind that; `spread` is the mean sd along the lines.
-    `gradient` is alpha, the largest |grad f| of all points seen: an estimate from below. `bound_share` is the largest
-    smoothed / bound over the directions that have a bound, `bound_failures` how many have more than 1, and
-    `bound_to_beta` the least bound / beta, beta the largest change seen along that direction: above 1 the bound says
-    nothing that beta does not.
+    `gradient` is alpha, the largest |grad f| of all points seen: an estimate from below. `bound` is the mean over the
+    directions that have one, `bound_share` their largest smoothed / bound, `bound_failures` how many have more than 1,
+    and `bound_to_beta` the least bound / beta, beta the largest change seen along that direction: above 1 the bound
+    says nothing that beta does not.
     """
     span = [instrument.along(line) for line in instrument.span_lines()]
     off = [instrument.along(line) for line in instrument.off_lines()]
@@ -295,6 +285,7 @@ def _bound(lines: Sequence[tuple[Found, float]], alpha: float) -> Values:
     shares = [one.smoothed(ALL) / bound for one, bound in bounds if bound > 0]
     to_beta = [bound / one.largest_change for one, bound in bounds if one.largest_change > 0]
     return {
+        "bound": _mean([bound for _, bound in bounds]),
         "bound_share": max(shares, default=None),
         "bound_failures": float(sum(share > 1 for share in shares)) if shares else None,
         "bound_to_beta": min(to_beta, default=None),

@@ -35,7 +35,6 @@ class Sharpness:
     examples: int = 1000
     samples: int = 32
     rho: float = 0.05
-    seed: int = 0
     every: int | None = 0
 
     def __post_init__(self) -> None:
@@ -43,19 +42,19 @@ class Sharpness:
         check_examples(self.examples)
         if self.samples < 2:
             raise ValueError(f"samples is {self.samples}; it must be at least 2")
-        if not self.rho > 0:
-            raise ValueError(f"rho is {self.rho}; it must be greater than 0")
+        if not 0 < self.rho < math.inf:
+            raise ValueError(f"rho is {self.rho}; it must be greater than 0 and finite")
 
     def __call__(self, snapshot: Snapshot) -> Values:
         values: Values = {}
         for name, loss in probe_losses(snapshot, self.examples).items():
             ascent = loss.losses(_ascended(loss, self.rho)) - loss.losses(loss.point[None])
             values[named(name, "sharpness_ascent")] = float(ascent)
-            values |= self._rise(named(name, "sharpness_average"), loss, self._on_sphere(loss.point))
+            values |= self._rise(named(name, "sharpness_average"), loss, self._on_sphere(loss.point, snapshot.seed))
             if not name:
                 spread = cloud(snapshot.params.matrix.double())
-                values |= self._rise("sharpness_xi", loss, self._of_cloud(spread))
-                values |= self._rise("sharpness_isotropic", loss, self._isotropic(loss.point, spread))
+                values |= self._rise("sharpness_xi", loss, self._of_cloud(spread, snapshot.seed))
+                values |= self._rise("sharpness_isotropic", loss, self._isotropic(loss.point, spread, snapshot.seed))
         return values
 
     def _rise(self, name: str, loss: ProbeLoss, offsets: Tensor) -> Values:
@@ -64,23 +63,23 @@ class Sharpness:
         found = t_interval(rises.view(2, -1).mean(dim=0).tolist())
         return {name: found.estimate, f"{name}_lo": found.lo, f"{name}_hi": found.hi}
 
-    def _on_sphere(self, like: Tensor) -> Tensor:
-        normal = self._normal(like, "average")
+    def _on_sphere(self, like: Tensor, seed: int) -> Tensor:
+        normal = self._normal(like, seed, "average")
         return self.rho * normal / normal.norm(dim=1, keepdim=True)
 
-    def _isotropic(self, like: Tensor, spread: Cloud) -> Tensor:
-        return self._normal(like, "isotropic") * math.sqrt(float(spread.trace) / len(like))
+    def _isotropic(self, like: Tensor, spread: Cloud, seed: int) -> Tensor:
+        return self._normal(like, seed, "isotropic") * math.sqrt(float(spread.trace) / len(like))
 
-    def _of_cloud(self, spread: Cloud) -> Tensor:
+    def _of_cloud(self, spread: Cloud, seed: int) -> Tensor:
         import torch
 
-        drawn = generator(self.seed, "sharpness", "xi").standard_normal((self.samples, spread.size))
+        drawn = generator(seed, "sharpness", "xi").standard_normal((self.samples, spread.size))
         return spread.offsets(torch.from_numpy(drawn))
 
-    def _normal(self, like: Tensor, purpose: str) -> Tensor:
+    def _normal(self, like: Tensor, seed: int, purpose: str) -> Tensor:
         import torch
 
-        drawn = generator(self.seed, "sharpness", purpose).standard_normal((self.samples, len(like)))
+        drawn = generator(seed, "sharpness", purpose).standard_normal((self.samples, len(like)))
         return torch.from_numpy(drawn).to(like)
 
 

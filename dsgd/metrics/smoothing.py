@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,15 +44,19 @@ class Smoothing:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("reach", "scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0, and finite")
 
     def __call__(self, snapshot: Snapshot) -> Values:
         equal = equal_up_to_rounding(snapshot.params.matrix)
         found = unavailable() if equal else measure(self.instrument(snapshot))
-        prefix = "isotropic_smoothing" if self.isotropic else "smoothing"
-        scaled = "" if self.scale == 1 else f"_x{self.scale:g}"
-        return {f"{prefix}{scaled}_{name}": value for name, value in found.items()}
+        return {f"{self.prefix}_{name}": value for name, value in found.items()}
+
+    @property
+    def prefix(self) -> str:
+        """What the names start with."""
+        noise = "isotropic_smoothing" if self.isotropic else "smoothing"
+        return noise if self.scale == 1 else f"{noise}_x{self.scale:g}"
 
     def instrument(self, snapshot: Snapshot) -> Instrument:
         """The measurement of the snapshot's ensemble."""

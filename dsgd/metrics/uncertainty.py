@@ -1,9 +1,10 @@
 """How well predictions know when they are wrong: the mean model's, the replicas', and those of draws around the mean.
 
 Zhu et al. 2023 (arXiv 2306.02913) offer Xi, the covariance of the replicas, as a free estimate of the covariance of the
-weights' posterior. Xi has rank n - 1 at most, and in linear theory its size is set by graph and learning rate, not by
-the inverse Hessian over the number of examples: N(0, Xi) is no calibrated posterior. So its draws are judged as they
-are, at one fitted scale, and after one fitted temperature, beside draws of the same trace without Xi's directions.
+weights' posterior. Xi has rank n - 1 at most, and in linear theory its size is set by graph, learning rate and gradient
+noise, not by the inverse Hessian over the number of examples: N(0, Xi) is no calibrated posterior. So its draws are
+judged as they are, at one fitted scale, and after one fitted temperature, beside draws of the same trace without Xi's
+directions.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dsgd.metrics.calibration import (
     BINS,
     Flags,
     Labels,
+    Numbers,
     Table,
     accuracy,
     auroc,
@@ -53,7 +55,7 @@ class Uncertainty:
     The predictors: `mean_model`; `replicas`, the average of their probabilities; the twins by their names; averages
     over `samples` draws around the mean model (0: none), `xi` from N(0, Xi), `isotropic` from N(0, Tr Xi / d I), and
     `leafwise`, isotropic within each leaf with Xi's trace there; and each of these with its draws scaled by the best of
-    `scales`, as `xi_scaled`. Draws keep the mean model's running statistics.
+    `scales`, as `xi_scaled`, of which there are only scores. Draws keep the mean model's running statistics.
 
     The names: `accuracy_P`, `nll_P`, `brier_P`, `ece_P` of a predictor P on the test split, the latter three also after
     one temperature, as `nll_calibrated_P`; `temperature_P` and `scale_P`. A temperature, like a scale, is the one of
@@ -100,8 +102,8 @@ class Uncertainty:
             at = partial(around, mean, drawn, self.samples)
             values |= exam.marks(name, exam.answers(at(), apart))
             if self.scales:
-                scale, answers = exam.scaled(at, self.scales, apart)
-                values |= exam.marks(f"{name}_scaled", answers) | {f"scale_{name}_scaled": scale if apart else None}
+                scale, table = exam.scaled(at, self.scales)
+                values |= exam.scores(f"{name}_scaled", table) | {f"scale_{name}_scaled": scale if apart else None}
         return values
 
     def _exam(self, snapshot: Snapshot, network: Network) -> Exam:
@@ -126,50 +128,42 @@ class Exam:
     bins: int
 
     def answers(self, members: Members, apart: bool = True) -> Answers:
-        """What the members predict together, of each form of the inputs."""
-        return {form: self._answer(form, members, apart) for form in self.inputs}
+        """What the members predict together; those that are not `apart` disagree by rounding, and so about nothing."""
+        found = {form: predicted(self.network, members, x) for form, x in self.inputs.items()}
+        if apart:
+            return found
+        return {form: replace(one, information=np.zeros(len(one.p))) for form, one in found.items()}
 
-    def _answer(self, form: str, members: Members, apart: bool) -> Prediction:
-        """Members that are not `apart` disagree by rounding, and so about nothing."""
-        found = predicted(self.network, members, self.inputs[form])
-        return found if apart else replace(found, information=np.zeros(len(found.p)))
-
-    def scaled(self, at: Callable[[float], Members], scales: tuple[float, ...], apart: bool) -> tuple[float, Answers]:
-        """The mean of the scales that are best on either half, and the answers of either half at the other's scale."""
-        tests = {scale: self._answer(TEST, at(scale), apart) for scale in scales}
+    def scaled(self, at: Callable[[float], Members], scales: tuple[float, ...]) -> tuple[float, Table]:
+        """The mean of the scales that are best on either half, and the probabilities of either half at the other's."""
+        tables = {scale: predicted(self.network, at(scale), self.inputs[TEST]).p for scale in scales}
 
         def best(half: Flags) -> float:
-            return min(scales, key=lambda scale: nll(tests[scale].p[half], self.y[half]))
+            return min(scales, key=lambda scale: nll(tables[scale][half], self.y[half]))
 
-        chosen = best(self.first), best(~self.first)
-        shifts = [form for form in self.inputs if form != TEST]
-        found = {
-            scale: {TEST: tests[scale]} | {form: self._answer(form, at(scale), apart) for form in shifts}
-            for scale in set(chosen)
-        }
-        of_first, of_second = (found[scale] for scale in chosen)
-        return geometric_mean(chosen), {form: _either(self.first, of_second[form], of_first[form]) for form in of_first}
+        of_first, of_second = best(self.first), best(~self.first)
+        return geometric_mean((of_first, of_second)), self._either(tables[of_second], tables[of_first])
 
     def marks(self, name: str, answers: Answers) -> Values:
         """Everything measured of one predictor."""
-        p = answers[TEST].p
-        temperatures, calibrated = self._calibrated(p)
+        test = answers[TEST]
+        mean = {} if test.information is None else {f"information_{name}": float(test.information.mean())}
+        return {**self.scores(name, test.p), **mean, **self._found(name, answers)}
+
+    def scores(self, name: str, p: Table) -> Values:
+        """What is measured of the probabilities, as they are and calibrated."""
+        temperatures = [fitted_temperature(p[half], self.y[half]) for half in (self.first, ~self.first)]
+        calibrated = self._either(tempered(p, temperatures[1]), tempered(p, temperatures[0]))
         values: Values = {f"accuracy_{name}": accuracy(p, self.y), f"temperature_{name}": geometric_mean(temperatures)}
         for how, table in ((name, p), (f"calibrated_{name}", calibrated)):
             values |= {f"nll_{how}": nll(table, self.y), f"brier_{how}": brier(table, self.y)}
             values[f"ece_{how}"] = ece(table, self.y, self.bins)
-        if (information := answers[TEST].information) is not None:
-            values[f"information_{name}"] = float(information.mean())
-        return values | self._found(name, answers)
+        return values
 
-    def _calibrated(self, p: Table) -> tuple[tuple[float, ...], Table]:
-        """Two temperatures, and the probabilities of either half at the other's."""
-        halves = (self.first, ~self.first)
-        temperatures = tuple(fitted_temperature(p[half], self.y[half]) for half in halves)
-        calibrated = np.empty_like(p)
-        for half, temperature in zip(halves, temperatures[::-1], strict=True):
-            calibrated[half] = tempered(p[half], temperature)
-        return temperatures, calibrated
+    def _either(self, first: Table, second: Table) -> Table:
+        """The one's rows for the first half, the other's for the second."""
+        chosen: Table = np.where(self.first[:, None], first, second)
+        return chosen
 
     def _found(self, name: str, answers: Answers) -> Values:
         """How well each doubt finds the errors and the shifted examples."""
@@ -184,17 +178,9 @@ class Exam:
         return values
 
 
-def _doubts(prediction: Prediction) -> dict[str, Table]:
+def _doubts(prediction: Prediction) -> dict[str, Numbers]:
     information = {} if prediction.information is None else {"information": prediction.information}
     return {"entropy": entropy(prediction.p), **information}
-
-
-def _either(first: Flags, one: Prediction, other: Prediction) -> Prediction:
-    """One prediction for the first half, the other for the second."""
-    p = np.where(first[:, None], one.p, other.p)
-    if one.information is None or other.information is None:
-        return Prediction(p, None)
-    return Prediction(p, np.where(first, one.information, other.information))
 
 
 def _square(x: Tensor) -> bool:

@@ -56,6 +56,16 @@ def test_test_size_is_another_stratified_split_of_the_same_digits() -> None:
     np.testing.assert_array_equal(np.sort(both.sum(axis=1)), np.sort(digits._pixels_and_labels()[0].sum(axis=1) / 16))
 
 
+def test_another_split_deals_the_same_digits_otherwise() -> None:
+    one, other = Digits(test_size=1285).load(), Digits(test_size=1285, split=1).load()
+    assert (len(other.train), other.sha256) == (512, one.sha256)
+    assert not np.array_equal(one.train.x, other.train.x)
+    kinds = [{image.tobytes() for image in data.train.x} for data in (one, other)]
+    assert 100 < len(kinds[0] & kinds[1]) < 200  # 512 * 512 / 1797 = 146
+    with pytest.raises(ValueError, match="split=-1 is not possible: give a number from 0 on"):
+        Digits(split=-1)
+
+
 @pytest.mark.parametrize("size", [0, 1797])
 def test_impossible_test_size(size: int) -> None:
     with pytest.raises(ValueError, match=rf"test_size={size} is not possible: give 1 to 1796"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dsgd.curvature import Hessian, top_eigenvalues, trace_samples
+from dsgd.curvature import Hessian, Spectrum, top_eigenvalues, trace_samples
 from dsgd.data import NoData
 from dsgd.gradients.plain import Plain
 from dsgd.learning_rates import Constant
@@ -79,6 +79,20 @@ def test_a_residual_bounds_the_error_of_its_eigenvalue(trained: Snapshot) -> Non
         assert residual < 1e-4 * found.values[0]
     rough = top_eigenvalues(Hessian([lambda w: (w**4).sum()], torch.arange(1.0, 61).double()), 60)
     assert len(rough.values) == 60  # all of them, by the dense matrix
+
+
+def test_what_has_not_converged_is_not_there(trained: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsgd.curvature.MOST_ITERATIONS", 1)
+    monkeypatch.setattr("dsgd.curvature.TOLERANCE", 1e-15)
+    found = Curvature(eigenvalues=8)(trained)
+    assert len(found["hessian_eigenvalues"]) < 8  # type: ignore[arg-type]
+    assert found["half_trace_h_xi"] > 0  # type: ignore[operator]
+    empty = Spectrum(torch.zeros(0).double(), torch.zeros(0, 610).double(), torch.zeros(0).double())
+    monkeypatch.setattr("dsgd.metrics.curvature.top_eigenvalues", lambda *_: empty)
+    none = Curvature()(trained)
+    assert none["lambda_max"] is None
+    assert none["alignment"] is None
+    assert none["hessian_trace"] > 0  # type: ignore[operator]
 
 
 def test_the_trace_is_unbiased_and_known_directions_are_exact() -> None:
@@ -235,7 +249,7 @@ def test_work_is_linear_in_the_probe_set(trained: Snapshot, monkeypatch: pytest.
         (lambda: Curvature(probes=1), "probes is 1; it must be at least 2, or 0 for no trace"),
         (lambda: Curvature(examples=0), "examples is 0; it must be at least 1"),
         (lambda: Sharpness(samples=1), "samples is 1; it must be at least 2"),
-        (lambda: Sharpness(rho=0.0), "rho is 0.0; it must be greater than 0"),
+        (lambda: Sharpness(rho=0.0), "rho is 0.0; it must be greater than 0 and finite"),
         (lambda: GradientNoise(every=-1), "every is -1"),
     ],
 )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 
 import pytest
 import torch
 
+import dsgd.metrics
 from dsgd.gradients.plain import Plain
 from dsgd.learning_rates import Constant
-from dsgd.metrics import METRICS, Snapshot, Values
+from dsgd.metrics import METRICS, Snapshot, Split, Values
 from dsgd.run import Run
 
 Make = Callable[..., Run]
@@ -25,6 +26,11 @@ CUBATURE = ("equivalence",)  # whose axes turn with the signs of eigenvectors
 @pytest.fixture
 def trained(small: Make, snapshot_of: Snapshots) -> Snapshot:
     return snapshot_of(small(twins=(Plain(),), learning_rate=Constant(0.5)))
+
+
+def test_every_metric_has_a_row() -> None:
+    kinds = {part for name in dsgd.metrics.__all__ if is_dataclass(part := getattr(dsgd.metrics, name))}
+    assert kinds - {Snapshot, Split} == set(METRICS.values())
 
 
 def numbers(values: Values) -> Iterator[tuple[str, float]]:

@@ -295,8 +295,9 @@ def test_the_quadratic_landscape_is_not_smoothed_by_a_runs_own_noise() -> None:
         ({"directions": 0}, "directions is 0; it must be at least 1$"),
         ({"pairs": 7}, "pairs is 7; it must be at least 8$"),
         ({"points": 1}, "points is 1; it must be at least 2$"),
-        ({"reach": 0.0}, "reach is 0.0; it must be above 0$"),
-        ({"scale": math.nan}, "scale is nan; it must be above 0$"),
+        ({"reach": 0.0}, "reach is 0.0; it must be above 0, and finite$"),
+        ({"scale": math.nan}, "scale is nan; it must be above 0, and finite$"),
+        ({"scale": math.inf}, "scale is inf; it must be above 0, and finite$"),
         ({"every": -1}, "every is -1; it must be at least 0 steps"),
     ],
 )

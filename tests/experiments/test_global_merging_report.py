@@ -84,5 +84,5 @@ def test_controls_that_pass_the_bars_are_refuted() -> None:
         return row | good | {"merging_gain_loss_train": 0.2}
 
     verdicts, _ = concluded(as_good)
-    controls = ("shared, apart: merging lifts", "skewed, rare: the local models", "skewed, never: merging alone")
+    controls = ("shared, apart: merging harms", "skewed, rare: the local models", "skewed, never: merging alone")
     assert {verdicts[name] for name in (*controls, "skewed, never: the gain in loss")} == {"refuted"}

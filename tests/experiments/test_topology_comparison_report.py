@@ -20,7 +20,7 @@ SETTINGS = replace(
     STUDY.presets["standard"],
     seeds=10,
     seed=0,
-    settings=tuple(replace(setting, sizes=(16,)) for setting in STUDY.presets["standard"].settings),
+    sizes=(16,),
     graphs=("ring", "path", "star", "grid", "torus", "hypercube", "exponential", "binary_tree", "complete", "barbell"),
 )
 Planted = Callable[[dict[str, float], Random], dict[str, float | None]]
@@ -52,7 +52,7 @@ def numbers(setting: Any, schedule: Any) -> dict[str, float]:
 def made_up(planted: Planted) -> Histories:
     stream, found = Random(1), {}
     for label, run in STUDY.runs(SETTINGS).items():
-        setting = next(s for s in SETTINGS.settings if label.startswith(s.name))
+        setting = next(s for s in STUDY._four(SETTINGS) if label.startswith(s.name))
         values = planted(numbers(setting, run.topology), stream)
         rows = [{"step": step, "trace_xi": values["trace_xi"]} for step in (0, run.steps)]
         found[label] = [*rows[:-1], rows[-1] | values | {"bytes_sent": 1e6}]

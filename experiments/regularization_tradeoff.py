@@ -13,7 +13,7 @@ Measured   One training at many distances: set by the graph, the gossip period, 
 Controls   That graph is C-SGD. Distance that no gradient sees (combine_then_adapt on the complete graph takes its
            gradients at the mean) does nothing; seen (consensus) it does. On a quadratic, whose smoothed gradient is its
            gradient, the mean's path does not feel it. C-SGD that trains less is not flatter.
-Expect     The trade is there: tr H falls to 0.70 of C-SGD's (0.65 at equal training loss) as the loss rises to 1.15.
+Expect     The trade is there: tr H falls to 0.71 of C-SGD's (0.65 at equal training loss) as the loss rises to 1.15.
            The distance averaged over the steps says how flat, whatever sets it and whenever it is there (R² 0.94), but
            not the loss (0.45; refuted): in the early third distance raises it (1.18), in the middle it lowers it (0.89)
            and flattens as much, so no trade; late there is little of it and it does little (three refuted). Kong's

@@ -25,12 +25,21 @@ class Mix(Protocol):
 class Plan:
     """What a step's gossip makes of the replicas p: (1 - share) p + share W_t^k p, k the rounds made.
 
-    These are `rounds`; with `trace_xi` at most so many, and the first after which Tr Xi <= trace_xi is the last.
+    These are `rounds`; with `trace_xi` at most so many, and the last is the first after which Tr Xi <= trace_xi, or
+    the first that does not lower it from the round before.
     """
 
     rounds: int = 1
     share: float = 1.0
     trace_xi: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}; it must be at least 1")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share is {self.share}; it must be in [0, 1]")
+        if self.trace_xi is not None and not 0 < self.trace_xi < float("inf"):
+            raise ValueError(f"trace_xi is {self.trace_xi}; it must be greater than 0 and finite, or None")
 
 
 class Gossip(Protocol):
@@ -59,7 +68,7 @@ class Adaptive:
 
     def __post_init__(self) -> None:
         if not 0 <= self.power < float("inf"):
-            raise ValueError(f"power is {self.power}; it must be at least 0")
+            raise ValueError(f"power is {self.power}; it must be at least 0 and finite")
         if self.start < 0:
             raise ValueError(f"start is {self.start}; it must be at least 0 steps")
         if not 0 <= self.least <= 1:
@@ -90,7 +99,10 @@ class Partial:
 
 @dataclass(frozen=True)
 class Repeated:
-    """W_t applied `times` times: the multiple gossip of DFedSAM-MGS, Shi et al. 2023, arXiv 2302.04083."""
+    """W_t applied `times` times: the multiple gossip of DFedSAM-MGS, Shi et al. 2023, arXiv 2302.04083.
+
+    All rounds are made and counted, also of a matching, whose second round changes nothing.
+    """
 
     times: int
 
@@ -107,8 +119,9 @@ class Until:
     """W_t applied once, and again until Tr Xi <= `trace_xi`, at most `most` times: Kong et al. 2021, arXiv 2102.04828.
 
     Tr Xi is that of the mixed replicas: in the order `consensus` before the update is added, in `adapt_then_combine`,
-    which is Kong's, at the end of the step. Where W_t is the identity nothing is asked. `bytes_sent` counts the rounds,
-    not the average by which a real network would have to find Tr Xi.
+    which is Kong's, at the end of the step. The rounds end too where one did not lower Tr Xi, as the second of a
+    matching: where W_t commutes with its transpose, further ones would not either. Where W_t is the identity nothing is
+    asked. `bytes_sent` counts the rounds made, not the average by which a real network would have to find Tr Xi.
     """
 
     trace_xi: float
@@ -116,7 +129,7 @@ class Until:
 
     def __post_init__(self) -> None:
         if not 0 < self.trace_xi < float("inf"):
-            raise ValueError(f"trace_xi is {self.trace_xi}; it must be greater than 0")
+            raise ValueError(f"trace_xi is {self.trace_xi}; it must be greater than 0 and finite")
         if self.most < 1:
             raise ValueError(f"most is {self.most}; it must be at least 1")
 
@@ -145,6 +158,7 @@ class Phases:
 
 
 ONCE = Plan()
+LEAST_GAIN = 1e-6  # by which share of itself a round must lower Tr Xi for another to be made
 
 GOSSIPS: dict[str, type[Gossip]] = {
     "once": Once,
@@ -178,8 +192,12 @@ def gossiped(
 def _rounds(p: Params, plan: Plan, mix: Mix, trace_xi: Callable[[Params], Tensor]) -> tuple[Params, list[int]]:
     """W_t^k p, and k for each row: as many as its ensemble needs."""
     mixed, rounds = mix(p), p.matrix.new_ones(p.rows)
+    far, before = rounds.bool(), rounds * float("inf")
     for _ in range(plan.rounds - 1 if mixed is not p else 0):
-        far = rounds.bool() if plan.trace_xi is None else trace_xi(mixed) > plan.trace_xi
+        if plan.trace_xi is not None:
+            now = trace_xi(mixed)
+            far &= (now > plan.trace_xi) & (now < (1 - LEAST_GAIN) * before)
+            before = now
         if not far.any():
             break
         again = mix(mixed)

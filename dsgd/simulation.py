@@ -169,8 +169,7 @@ class Simulation:
 
         ensemble = ALGORITHMS[run.algorithm](world.ensemble, Step(estimate, self.updating(at), mix, self._average))
         if ensemble.buffers and run.running_statistics == "mix":
-            made = replace(plan, rounds=sum(rounds), trace_xi=None)
-            ensemble = replace(ensemble, buffers=self._mixed_statistics(ensemble.buffers, w, made))
+            ensemble = replace(ensemble, buffers=self._mixed_statistics(ensemble.buffers, w, plan, sum(rounds)))
         twins = self._advance_twins(world.twins, objective, seen[0], at)
         sent = world.bytes_sent + self.bytes_of(w, sum(rounds))
         return replace(world, step=step + 1, ensemble=ensemble, twins=twins, bytes_sent=sent)
@@ -178,12 +177,13 @@ class Simulation:
     def _mixed(self, w: topologies.MixingMatrix, p: Params, plus: Scaled | None = None) -> Params:
         return self.communicator.mix(p, w, plus)
 
-    def _mixed_statistics(self, buffers: Memory, w: topologies.MixingMatrix, plan: Plan) -> Memory:
-        """The running statistics, mixed as the parameters were."""
+    def _mixed_statistics(self, buffers: Memory, w: topologies.MixingMatrix, plan: Plan, rounds: int) -> Memory:
+        """The running statistics, mixed as the parameters were: in as many rounds."""
         p = Params(buffers[STATISTICS], self.network.statistics_layout)
         if self.run.algorithm == "centralized":
             return {STATISTICS: self._average(p).matrix}
-        return {STATISTICS: gossiped(p, plan, partial(self._mixed, w), self._trace_xi)[0].matrix}
+        made = replace(plan, rounds=rounds, trace_xi=None)
+        return {STATISTICS: gossiped(p, made, partial(self._mixed, w), self._trace_xi)[0].matrix}
 
     def _trace_xi(self, p: Params) -> Tensor:
         """Tr Xi for each row here: of all n replicas, or of those not in quarantine; everywhere the same number."""

@@ -128,10 +128,10 @@ def test_a_file_that_is_no_configuration_is_refused(
         (["landscape", ".", "--out", "a.svg"], r"^\. is not the folder of a finished run: it lacks config.yaml and"),
         (["landscape", "gone", "--out", "a.png"], "^--out: a.png does not end in .svg; give a name that does$"),
         (["landscape", "gone", "--out", "b/a.svg"], "^--out: b is not a folder; make it first$"),
-        (["landscape", "gone", "--out", "a.svg", "--kind", "valley"], "^--kind is valley; allowed are random, eig"),
-        (["landscape", "gone", "--out", "a.svg", "--points", "1"], "^--points is 1; it must be at least 2$"),
-        (["landscape", "gone", "--out", "a.svg", "--reach", "0"], "^--reach is 0.0; it must be above 0$"),
-        (["landscape", "gone", "--out", "a.svg", "--examples", "0"], "^--examples is 0; it must be at least 1$"),
+        (["landscape", "gone", "--out", "a.svg", "--kind", "valley"], "^--kind: valley; allowed are random, eig"),
+        (["landscape", "gone", "--out", "a.svg", "--points", "1"], "^--points: 1; it must be at least 2$"),
+        (["landscape", "gone", "--out", "a.svg", "--reach", "0"], "^--reach: 0.0; it must be above 0 and finite$"),
+        (["landscape", "gone", "--out", "a.svg", "--examples", "0"], "^--examples: 0; it must be at least 1$"),
         (["landscape", "gone"], "dsgd: Missing option '--out'"),
         (["list", "grafs"], "TABLE: 'grafs' is unknown; .*did you mean graphs"),
         (["topology", "show", "rng", "-n", "4"], "topology.graph: 'rng' is unknown; .*did you mean ring"),
@@ -141,6 +141,7 @@ def test_a_file_that_is_no_configuration_is_refused(
         (["topology", "show", "ring", "-n", "4", "-p", "p=1"], "topology.graph.p: unknown key"),
         (["topology", "show", "erdos_renyi", "-n", "4", "-p", "p"], "'p': not an override"),
         (["topology", "show", "ring", "-n", "4", "--plot", "ring.bmp"], "--plot: ring.bmp does not end in .svg"),
+        (["topology", "show", "ring", "-n", "4", "--plot", "b/a.svg"], "^--plot: b is not a folder; make it first$"),
     ],
     ids=" ".join,
 )
@@ -257,7 +258,7 @@ def python_probe(folder: str, probe_size: int, step: int | None = None) -> dict[
     def loss(leaves: Any) -> torch.Tensor:
         return cross_entropy(torch.func.functional_call(network.module, leaves, (x,)), y)
 
-    return dsgd.probe(loss, read_ensemble(folder, step), smooth=run.model.smooth, block=1024)
+    return dsgd.probe(loss, read_ensemble(folder, step), smooth=run.model.smooth, block=1024, seed=run.seed)
 
 
 def assert_same_probe(found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -365,6 +366,7 @@ def test_topology_takes_knobs_and_draws(dsgd_command: Dsgd, tmp_path: Path) -> N
         ("learning_rates", "cosine", "lr=0.1"),
         ("metrics", "equivalence", "probe_size=512"),
         ("metrics", "landscape", "points=31"),
+        ("landscapes", "random", "Filter-normalised"),
         ("sources", "replay", "run"),
     ],
 )

@@ -16,6 +16,7 @@ from dsgd.gossip import GOSSIPS, Adaptive, Gossip, Once, Partial, Phases, Plan, 
 from dsgd.learning_rates import Constant, Cosine, Multistep
 from dsgd.loop import simulate
 from dsgd.models import Mlp, Quadratic
+from dsgd.packs import Pack, packs
 from dsgd.run import Run
 from dsgd.simulation import STATISTICS, Simulation, World
 from dsgd.state import When
@@ -118,7 +119,9 @@ def test_every_gossip_is_here() -> None:
     ],
 )
 def test_adaptive_consensus_goes_by_the_learning_rate(gossip: Adaptive, lr: float, step: int, gamma: float) -> None:
-    assert gossip.plan(When(step, lr, 0.2, lr)) == Plan(share=pytest.approx(gamma, abs=1e-15))  # type: ignore[arg-type]
+    plan = gossip.plan(When(step, lr, 0.2, lr))
+    assert plan.share == pytest.approx(gamma, abs=1e-15)
+    assert replace(plan, share=1.0) == Plan()
 
 
 def test_adaptive_consensus_keeps_a_share_of_the_replica_itself() -> None:
@@ -199,6 +202,75 @@ def test_until_makes_one_round_at_least_and_no_more_than_most() -> None:
     far, six = gossiped(flat(Until(1e-12, most=6)), p)
     torch.testing.assert_close(far, torch.linalg.matrix_power(w, 6) @ p, rtol=1e-12, atol=1e-12)
     assert (one, six) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step"), [(RandomMatching(Topology("complete", 8)), 0), (OnePeerExponential(8), 2)], ids=repr
+)
+def test_until_makes_no_rounds_that_change_nothing(schedule: Schedule, step: int) -> None:
+    """The second round of a matching finds all pairs equal; it is made and counted, and no third."""
+    p, w = replicas(), dense(schedule(step))
+    assert torch.equal(w @ w, w)
+    found, rounds = gossiped(flat(Until(1e-12), schedule, steps=3), p, step)
+    torch.testing.assert_close(found, w @ p, rtol=1e-12, atol=1e-14)
+    assert rounds == 2
+
+
+def test_until_goes_on_while_the_replicas_come_nearer_however_slowly() -> None:
+    """Alone of all eigenvectors of a long ring, the smoothest one falls by the square of its eigenvalue a round."""
+    n, ring = 64, Static(Topology("ring", 64))
+    angles = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
+    p = torch.cos(angles)[:, None].expand(n, D).clone()
+    squared = float((dense(ring(0)) @ p)[0, 0]) ** 2
+    assert 0.99 < squared < 1 - 1e-4
+    target = D / 2 * squared**29.5
+    found, rounds = gossiped(flat(Until(target), ring), p)
+    assert rounds == 30
+    assert trace_xi(found) == pytest.approx(D / 2 * squared**30, rel=1e-9)
+
+
+def test_until_stops_for_each_run_of_a_pack() -> None:
+    """A matching after its second round, a ring where it has reached its target, in one pack."""
+    p, stalls = replicas(), RandomMatching(Topology("complete", 8))
+    w = dense(RING(0))
+    target = trace_xi(torch.linalg.matrix_power(w, 7) @ p) * 1.0001
+    runs = [flat(Until(target), topology) for topology in (RING, stalls, Static(Topology("complete", 8)))]
+    assert packs(runs) == [[0, 1, 2]]
+    pack = Pack(runs, CPU)
+    start = pack.start()
+    worlds = pack.advance(replace(start, ensemble=start.ensemble.at(start.ensemble.params.like(p.repeat(3, 1)))))
+    expected = torch.cat([torch.linalg.matrix_power(w, 7) @ p, dense(stalls(0)) @ p, p.mean(dim=0).expand(8, -1)])
+    torch.testing.assert_close(worlds.ensemble.params.matrix, expected, rtol=1e-12, atol=1e-12)
+    messages = [run.topology(0).messages for run in runs]
+    assert worlds.bytes_sent == tuple(k * m * D * 8 for k, m in zip((7, 2, 1), messages, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"rounds": 0}, "rounds is 0; it must be at least 1$"),
+        ({"share": -0.1}, r"share is -0.1; it must be in \[0, 1\]$"),
+        ({"share": 1.1}, r"share is 1.1; it must be in \[0, 1\]$"),
+        ({"share": math.nan}, r"share is nan; it must be in \[0, 1\]$"),
+        ({"trace_xi": math.nan}, "trace_xi is nan; it must be greater than 0 and finite, or None$"),
+        ({"trace_xi": 0.0}, "trace_xi is 0.0; it must be greater than 0 and finite, or None$"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(knobs: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Plan(**knobs)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Adaptive(power=math.inf), "power is inf; it must be at least 0 and finite$"),
+        (lambda: Until(math.inf), "trace_xi is inf; it must be greater than 0 and finite$"),
+    ],
+)
+def test_knobs_without_end_are_refused(make: Callable[[], Gossip], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
 
 
 def test_until_rests_between_gossips() -> None:

@@ -156,9 +156,7 @@ def probe(
 def landscape(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.svg", help="Where to draw it.")],
-    kind: Annotated[
-        str, typer.Option(metavar="random|eigenvectors|replicas", help="Of the two directions.")
-    ] = "random",
+    kind: Annotated[str, typer.Option(metavar="KIND", help="A name of `dsgd list landscapes`.")] = "random",
     step: Annotated[int | None, typer.Option(help="A recorded snapshot instead of the end.")] = None,
     reach: Annotated[
         float | None, typer.Option(help="How far to look; by default as far as the kind suggests.")
@@ -176,7 +174,6 @@ def landscape(
     found = draw_landscape(run_dir, landscape_metric(kind, points, reach, examples), step, out)
     brief = {name: value for name, value in found.items() if not isinstance(value, list)}
     printed.show(found, printed.pairs(brief), as_json)
-    printed.say(f"drawn: {out}")
 
 
 @topology_app.command("show")

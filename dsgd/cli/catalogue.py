@@ -16,6 +16,7 @@ from dsgd.gossip import GOSSIPS
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.learning_rates import LEARNING_RATES
 from dsgd.metrics import METRICS
+from dsgd.metrics.landscape import KINDS
 from dsgd.models import MODELS
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.run import PARTS, TWINS
@@ -38,11 +39,18 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "optimizers": OPTIMIZERS,
     "learning_rates": LEARNING_RATES,
     "metrics": METRICS,
+    "landscapes": {name: kind.directions for name, kind in KINDS.items()},
     "twins": TWINS,
     "backends": BACKENDS,
 }
 AUTHORS = r"[A-Z]\w+(?:, [A-Z]\w+)*(?: & [A-Z]\w+)?(?: et al\.)?"
-NOT_KNOBS = {"graphs": ("n",), "weights": ("graph",), "schedules": ("topology", "n"), "algorithms": ("state", "step")}
+NOT_KNOBS = {
+    "graphs": ("n",),
+    "weights": ("graph",),
+    "schedules": ("topology", "n"),
+    "algorithms": ("state", "step"),
+    "landscapes": ("around", "replicas", "count", "seed"),
+}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dsgd.config import ConfigError, content_of, read
 from dsgd.metrics import Snapshot, Split
+from dsgd.metrics.metric import RECALIBRATION
 from dsgd.results import ENSEMBLE
 from dsgd.simulation import start_network
 from dsgd.snapshots import read_snapshot, snapshot_path
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import torch
+
     from dsgd.data import Examples
     from dsgd.run import Run
 
@@ -21,7 +25,8 @@ if TYPE_CHECKING:
 def finished_run(folder: Path, step: int | None = None) -> tuple[Run, Snapshot]:
     """The folder's run and its last ensemble, or the one recorded after `step` steps, on the CPU.
 
-    ConfigError where the folder does not hold such an ensemble, or its data are not there.
+    The folder keeps no running statistics of batch normalisation: `recalibrated` gives them. ConfigError
+    where the folder does not hold such an ensemble, or its data are not there.
     """
     _check_finished(folder, ["config.yaml", *([ENSEMBLE] if step is None else [])])
     try:
@@ -48,11 +53,27 @@ def _snapshot(run: Run, folder: Path, step: int | None) -> Snapshot:
     network = start_network(run, data, torch.float64, torch.device("cpu"))
     path = folder / ENSEMBLE if step is None else snapshot_path(folder, step)
     params = read_snapshot(path, network.layout)
+    dtype = params.matrix.dtype
+    train, test = _split(data.train, dtype), _split(data.test, dtype)
     at = run.steps if step is None else step
-    return Snapshot(at, params, network, _split(data.train), _split(data.test), run.model.smooth)
+    return Snapshot(at, params, network, train, test, run.model.smooth, run.seed)
 
 
-def _split(examples: Examples) -> Split:
+def _split(examples: Examples, dtype: torch.dtype) -> Split:
     import torch
 
-    return Split(torch.from_numpy(examples.x), torch.from_numpy(examples.y))
+    return Split(torch.from_numpy(examples.x).to(dtype), torch.from_numpy(examples.y))
+
+
+def recalibrated(snapshot: Snapshot) -> tuple[Snapshot, dict[str, str]]:
+    """The snapshot with running statistics where its network has batch normalisation, and a word on them to print.
+
+    Each replica's, and in `judged` the mean model's, are taken on the first training examples, as those of the mean
+    model are in a run with `running_statistics=recalibrate`.
+    """
+    if not snapshot.network.statistics_layout.d:
+        return snapshot, {}
+    head = snapshot.train.head(RECALIBRATION)
+    statistics = snapshot.network.statistics(snapshot.params, head.x, shared=True)
+    said = {"batch_norm": f"statistics recalibrated on {len(head.y)} training examples"}
+    return replace(snapshot, statistics=statistics, recalibrate=True), said

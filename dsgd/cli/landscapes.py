@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dsgd.cli.finished import finished_run
+from dsgd.cli.drawing import check_drawing, write_drawing
+from dsgd.cli.finished import finished_run, recalibrated
 from dsgd.config import ConfigError
-from dsgd.config.problems import refuse
+from dsgd.config.problems import refuse, refused
 from dsgd.metrics import Landscape
+from dsgd.metrics.landscape import KINDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dsgd.figures import Figure
 
-AXES = {
-    "random": ("filter norms along a random direction", "along another"),
-    "eigenvectors": ("distance along the first Hessian eigenvector", "along the second"),
-    "replicas": ("distance along the replicas' widest axis", "along their second"),
-}
-
 
 def landscape_metric(kind: str, points: int, reach: float | None, examples: int) -> Landscape:
     """The metric of these options; ConfigError naming the one that cannot be."""
+    knobs: dict[str, Any] = {"kind": kind, "points": points, "reach": reach, "examples": examples}
     try:
-        return Landscape(kind, points=points, reach=reach, examples=examples)
+        return Landscape(**knobs)
     except ValueError as error:
-        raise ConfigError(f"--{error}") from None
+        raise ConfigError(f"--{refused(error, '', knobs)}") from None
 
 
 def draw_landscape(folder: Path, metric: Landscape, step: int | None, out: Path) -> dict[str, Any]:
@@ -35,14 +32,9 @@ def draw_landscape(folder: Path, metric: Landscape, step: int | None, out: Path)
     The ensemble is the run's last, or the one recorded after `step` steps. ConfigError where the folder does not hold
     it, where it has no such plane, or where the file cannot be written.
     """
-    from dsgd.atomic import write_atomically
-    from dsgd.figures import standalone
-
-    if out.suffix != ".svg":
-        refuse("--out", f"{out} does not end in .svg; give a name that does")
-    if not out.parent.is_dir():
-        refuse("--out", f"{out.parent} is not a folder; make it first")
+    check_drawing(out, "--out")
     run, snapshot = finished_run(folder, step)
+    snapshot, judged_by = recalibrated(snapshot)
     prefix = f"landscape_{metric.kind}_"
     values: dict[str, Any] = {name.removeprefix(prefix): value for name, value in metric(snapshot).items()}
     if not values:
@@ -50,11 +42,8 @@ def draw_landscape(folder: Path, metric: Landscape, step: int | None, out: Path)
     found = {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "kind": metric.kind}
     found |= {"examples": min(metric.examples, len(snapshot.train.y)), "reach": values["at"][-1]}
     found |= dict(zip(("loss_least", "loss_greatest"), _ends(values["loss"]), strict=True))
-    try:
-        write_atomically(out, standalone(_figure(folder, metric.kind, snapshot.step, values)))
-    except OSError as error:
-        refuse("--out", f"{out} cannot be written: {error.strerror}")
-    return found | values
+    write_drawing(_figure(folder, metric.kind, snapshot.step, values), out, "--out")
+    return found | judged_by | values
 
 
 def _ends(losses: list[float | None]) -> tuple[float | None, float | None]:
@@ -72,7 +61,5 @@ def _figure(folder: Path, kind: str, step: int, values: dict[str, Any]) -> Figur
         if values["replicas_share"] is not None:
             caption += f" The plane shows {values['replicas_share']:.0%} of the replicas' squared distances from it."
     title = f"Landscape of {folder.resolve().name}, step {step}"
-    x, y = AXES[kind]
-    return surface(
-        title, values["at"], values["at"], values["loss"], x, y, caption, marks=marks, zlabel="training loss"
-    )
+    at, labels = values["at"], (KINDS[kind].x_label, KINDS[kind].y_label)
+    return surface(title, at, at, values["loss"], *labels, caption, marks=marks, zlabel="training loss")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict[str, Any]:
     """What `dsgd.probe` returns for the run's last ensemble, or the one recorded after `step` steps.
 
-    The loss is the mean over the first `probe_size` training examples, in float64 on the CPU. ConfigError where the
+    The loss is the mean over the first `probe_size` training examples, in float64 on the CPU; batch normalisation takes
+    their statistics, for the gradients compared are those of training. ConfigError where the
     folder does not hold such an ensemble.
     """
     from dsgd.metrics.instrument import measure
@@ -27,4 +28,7 @@ def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict
         raise ConfigError(f"{folder}: a run of {run.n} replica; a probe compares replicas and needs at least 2")
     measured = measure(Equivalence(probe_size=probe_size).instrument(snapshot), run.model.smooth)
     used = min(probe_size, len(snapshot.train.y))
-    return {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "probe_size": used} | measured
+    found = {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "probe_size": used}
+    if snapshot.network.statistics_layout.d:
+        found["batch_norm"] = f"statistics of the {used} examples of the probe, as in training"
+    return found | measured

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import topologies
-from dsgd.cli import printed
+from dsgd.cli.drawing import check_drawing, write_drawing
 from dsgd.config.overrides import with_overrides
-from dsgd.config.problems import REFUSALS, ConfigError, refuse
+from dsgd.config.problems import REFUSALS, ConfigError
 from dsgd.config.topology import blame_topology, read_topology
 from topologies.files import is_file_name
 
@@ -42,14 +42,11 @@ def facts(topology: topologies.Topology) -> dict[str, Any]:
 
 def draw(topology: topologies.Topology, path: Path) -> None:
     """Draws the graph into an SVG file, and says so on stderr."""
-    from dsgd.figures import standalone
     from dsgd.graph_drawings import draw_graph
 
-    if path.suffix != ".svg":
-        refuse("--plot", f"{path} does not end in .svg; give a name that does")
+    check_drawing(path, "--plot")
     try:
         figure = draw_graph(topology.graph_object(), f"{topology.graph}, n = {topology.n}", kind=topology.graph)
-        path.write_text(standalone(figure), encoding="utf-8")
     except REFUSALS as error:
         raise ConfigError(f"--plot: {error}") from None
-    printed.say(f"drawn: {path}")
+    write_drawing(figure, path, "--plot")

@@ -18,7 +18,9 @@ EXAMPLES_AT_ONCE, ROWS_AT_ONCE = 2048, 32  # bound the activations; each block o
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Names are SPLIT_QUANTITY_WHOSE, for example `test_accuracy_replicas_worst`; accuracies are in [0, 1].
+    """Loss and accuracy of the mean model, of the replicas (mean and worst) and of the twins, and generalization gaps.
+
+    Names are SPLIT_QUANTITY_WHOSE, for example `test_accuracy_replicas_worst`; accuracies are in [0, 1].
 
     `generalization_gap_mean_model`, and `TWIN_generalization_gap`, are the test loss less the training loss.
     The train split is represented by its first `train_examples` examples.

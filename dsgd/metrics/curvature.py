@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curvature:
-    """The Hessian H of the loss on the first `examples` training examples, in float64, at the mean model and the twins.
+    """Largest eigenvalues and trace of the loss's Hessian H, and how the replicas' covariance Xi lies in its curvature.
 
+    H is that of the loss on the first `examples` training examples, in float64, at the mean model and at the twins.
     `lambda_max`, `hessian_eigenvalues` (the `eigenvalues` largest, falling) with `hessian_residuals`, which bound their
     errors, and `hessian_trace` with its 95 % interval `_lo`, `_hi` over `probes` random vectors (0: no trace); a twin's
     carry its name before them. Of the replicas' covariance Xi, rank r, d parameters, k eigenvalues:

@@ -115,10 +115,19 @@ def coordinates(rows: Tensor, axes: Tensor) -> Tensor:
     return cloud(rows.double()).deviations @ axes.T
 
 
-KINDS: dict[str, Callable[[ProbeLoss, Tensor, int, int], Directions]] = {
-    "random": random_directions,
-    "eigenvectors": eigenvectors,
-    "replicas": replica_directions,
+@dataclass(frozen=True)
+class Kind:
+    """`directions(around, replicas, count, seed)` in which a landscape looks, and what its two axes are."""
+
+    directions: Callable[[ProbeLoss, Tensor, int, int], Directions]
+    x_label: str
+    y_label: str
+
+
+KINDS: dict[str, Kind] = {
+    "random": Kind(random_directions, "filter norms along a random direction", "along another"),
+    "eigenvectors": Kind(eigenvectors, "distance along the first Hessian eigenvector", "along the second"),
+    "replicas": Kind(replica_directions, "distance along the replicas' widest axis", "along their second"),
 }
 
 
@@ -126,10 +135,10 @@ KINDS: dict[str, Callable[[ProbeLoss, Tensor, int, int], Directions]] = {
 class Landscape:
     """`landscape_KIND_loss` around the mean model, `TWIN_landscape_KIND_loss` around a twin, for coordinates `_at`.
 
-    KIND is random, eigenvectors or replicas. The loss is that of the first `examples` training examples, in float64, at
-    `points` coordinates along each of 1 or 2 `dimensions`; in two, number j points + i of the values is that at
-    x = at[i], y = at[j]. None where it is not finite. The coordinates end at `reach`: by default 1 (random), where the
-    quadratic model along the first eigenvector has risen by 1, or 1.25 times as far as the farthest replica.
+    KIND is one of KINDS (`dsgd list landscapes`). The loss is that of the first `examples` training examples, in
+    float64, at `points` coordinates along each of 1 or 2 `dimensions`; in two, number j points + i of the values is
+    that at x = at[i], y = at[j]. None where it is not finite. The coordinates end at `reach`: by default 1 (random),
+    where the quadratic model along the first eigenvector has risen by 1, or 1.25 times as far as the farthest replica.
 
     Along eigenvectors and replicas, `_replicas_x` and, in two dimensions, `_replicas_y` are the replicas' own
     coordinates, and `_replicas_share` is the share of Tr Xi that lies along them. Where there are fewer directions than
@@ -154,14 +163,14 @@ class Landscape:
         if self.points < 2:
             raise ValueError(f"points is {self.points}; it must be at least 2")
         if self.reach is not None and not 0 < self.reach < math.inf:
-            raise ValueError(f"reach is {self.reach}; it must be above 0")
+            raise ValueError(f"reach is {self.reach}; it must be above 0 and finite")
 
     def __call__(self, snapshot: Snapshot) -> Values:
         import torch
 
         prefix, replicas = f"landscape_{self.kind}", snapshot.params.matrix
         models = probe_losses(snapshot, self.examples)
-        directions = KINDS[self.kind]
+        directions = KINDS[self.kind].directions
         along = {name: directions(around, replicas, self.dimensions, self.seed) for name, around in models.items()}
         if any(len(found.rows) < self.dimensions for found in along.values()):
             return {}

@@ -24,7 +24,9 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Sharpness:
-    """Of the loss L on the first `examples` training examples, in float64, at the mean model:
+    """How much the loss rises from the mean model: along N(0, Xi), in all directions alike, and along its gradient.
+
+    Of the loss L on the first `examples` training examples, in float64:
 
     - `sharpness_xi` = E L(mean + e) - L(mean), e ~ N(0, Xi), and `sharpness_isotropic` the same for the isotropic
       Gaussian of Xi's trace; each with its 95 % interval `_lo`, `_hi` over `samples` antithetic pairs of draws

@@ -75,10 +75,12 @@ class Uncertainty:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        if self.samples < 0 or self.bins < 1:
-            raise ValueError(f"samples is {self.samples} and bins {self.bins}; they must be at least 0 and at least 1")
-        if any(low >= high for low, high in pairwise((0.0, *self.scales))):
-            raise ValueError(f"scales is {list(self.scales)}; they must rise, above 0")
+        if self.samples < 0:
+            raise ValueError(f"samples is {self.samples}; it must be at least 0")
+        if self.bins < 1:
+            raise ValueError(f"bins is {self.bins}; it must be at least 1")
+        if not all(low < high for low, high in pairwise((0.0, *self.scales, math.inf))):
+            raise ValueError(f"scales is {list(self.scales)}; they must rise, above 0 and finite")
         if not 0 < self.noise < math.inf:
             raise ValueError(f"noise is {self.noise}; it must be above 0 and finite")
 

@@ -274,9 +274,12 @@ def test_at_the_end_of_a_run_alone_unless_asked(small: Make) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"samples": -1}, "samples is -1 and bins 15; they must be at least 0 and at least 1"),
-        ({"bins": 0}, "samples is 64 and bins 0"),
-        ({"scales": (1.0, 1.0)}, r"scales is \[1.0, 1.0\]; they must rise, above 0"),
+        ({"samples": -1}, "samples is -1; it must be at least 0$"),
+        ({"bins": 0}, "bins is 0; it must be at least 1$"),
+        ({"scales": (1.0, 1.0)}, r"scales is \[1.0, 1.0\]; they must rise, above 0 and finite$"),
+        ({"scales": (1.0, math.inf)}, r"scales is \[1.0, inf\]; they must rise, above 0 and finite$"),
+        ({"scales": (math.nan,)}, r"scales is \[nan\]; they must rise, above 0 and finite$"),
+        ({"scales": (1.0, math.nan, 2.0)}, "they must rise, above 0 and finite$"),
         ({"scales": (0.0, 1.0)}, "must rise, above 0"),
         ({"noise": 0.0}, "noise is 0.0; it must be above 0 and finite"),
         ({"noise": math.inf}, "noise is inf"),

@@ -21,8 +21,8 @@ Expect     On shared data replicas that never spoke merge to the accuracy of cen
            and by 1.5 times where replicas with different data never spoke. On its own share a replica is ahead of it.
            Replicas that started apart lose 13 points by merging.
 Seeds      Criteria were set on seeds 0 to 19 (pilots/global_merging.json) and are judged on seeds from 800 on.
-Takes      smoke 5 seconds; standard one minute on 2 cores; long, on Fashion-MNIST, an hour by parts of it; paper is for a GPU,
-           never run.
+Takes      smoke 5 seconds; standard one minute on 2 cores; long, on Fashion-MNIST, an hour by parts of it; paper is for
+           a GPU and was never run.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ Expect     The mean model's training loss is ranked by n_W with |rho| 0.96 on sh
            worse on skewed data (0.41). One peer a step costs a quarter of the exponential graph's bytes, and the
            replicas one and a half points of accuracy on skewed data.
 Seeds      Criteria were set on seeds 0 to 9 (pilots/topology_comparison.json) and are judged on seeds from 800 on.
-Takes      smoke 5 seconds; standard 4 minutes on 2 cores; long, on Fashion-MNIST, an hour by parts of it; paper is for a GPU,
-           never run.
+Takes      smoke 5 seconds; standard 4 minutes on 2 cores; long, on Fashion-MNIST, an hour by parts of it; paper is for
+           a GPU and was never run.
 """
 
 from __future__ import annotations

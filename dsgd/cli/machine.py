@@ -11,6 +11,7 @@ from typing import Any
 
 from dsgd import __version__
 from dsgd.cli.printed import say
+from dsgd.data import HeldOut
 from dsgd.results import machine
 from dsgd.tasks import TASKS
 
@@ -25,7 +26,7 @@ def checkup() -> dict[str, Any]:
         "packages": {name: installed(name) for name in PACKAGES},
         "ray_importable": find_spec("ray") is not None,
         **_torch(),
-        "data": {name: _found(kind) for name, kind in TASKS.items()},
+        "data": {name: _found(kind) for name, kind in TASKS.items() if kind is not HeldOut},
         "runs_writable": writable(Path("runs")),
         "warnings": [warning] if (warning := torch_warning()) else [],
     }

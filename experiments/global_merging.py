@@ -5,12 +5,12 @@ Question   Replicas gossip rarely, or never, and at the end all are averaged onc
 Claim      Zhu et al. 2026: a single global merging lifts poor local models, under strong heterogeneity too, to the
            accuracy of parallel SGD, and the merged model is ahead all through training: L(mean) <= mean_j L(w_j), by
            tr(HΞ)/2 up to third order. "Matches parallel SGD" was disputed in its reviews; here it is a test of
-           equivalence with a margin of two points of accuracy.
+           equivalence with a margin of two points of accuracy, on shared data of 0.3.
 Source     "On the surprising effectiveness of a single global merging in decentralized learning", arXiv 2507.06542.
 Measured   16 replicas, adapt-then-combine, on shared data and on shares by Dirichlet(0.1). All replicas are paired at
-           random every 5 steps ("often", 0.2 exchanges a step), every 50 ("rare", 30 in all; the paper's replicas take
-           300 rounds of 100 steps, and exchange in a fifth of the rounds), or "never". What merging would give is
-           measured ten times on the way, without merging. Centralized SGD takes the replicas' mean gradient.
+           random every 7 steps ("often"), every 47 ("rare", 31 in all; the paper's replicas take 300 rounds of 100
+           steps, and exchange in a fifth of the rounds), or "never". What merging would give is measured ten times on
+           the way, somewhere between two exchanges, without merging. Centralized SGD takes the replicas' mean gradient.
 Controls   Replicas that started "apart", each from its own draw, and never spoke must merge badly. The mean local model
            must miss the centralized one by more than the margin, and so must the merging of replicas with different
            data that never spoke. Where these are, far apart, tr(HΞ)/2 must miss the gain in loss.
@@ -50,7 +50,7 @@ SHARED, SKEWED = "shared", "skewed"
 OFTEN, RARE, NEVER, APART, CENTRAL = "often", "rare", "never", "apart", "centralized"
 DATA, GOSSIP = (SHARED, SKEWED), (OFTEN, RARE, NEVER)
 TRAINED = (*((data, gossip) for data in DATA for gossip in (*GOSSIP, CENTRAL)), (SHARED, APART))
-MARGIN = 0.02  # of test accuracy, within which two models are equivalent
+MARGINS = {SHARED: 0.003, SKEWED: 0.02}  # of test accuracy, within which two models are equivalent
 LOCAL, MERGED = "test_accuracy_replicas_mean", "test_accuracy_mean_model"
 PREDICTION, GAIN = "half_trace_h_xi", "merging_gain_loss_train"  # on the same training examples
 DEFINITIONS = {
@@ -65,7 +65,10 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What a preset fixes; `often` and `rare` are the steps from one exchange to the next."""
+    """What a preset fixes; `often` and `rare` are the steps from one exchange to the next.
+
+    Neither divides the steps between measurements, which so fall anywhere between two exchanges, not right behind one.
+    """
 
     seeds: int = 20
     seed: int = 800
@@ -76,17 +79,17 @@ class Settings:
     weight_decay: float = 0.0
     batch_size: int = 8
     steps: int = 1500
-    often: int = 5
-    rare: int = 50
+    often: int = 7
+    rare: int = 47
     examples: int = 256
     measurements: int = 10
     departures: tuple[str, ...] = ()
 
 
 presets = {
-    "smoke": Settings(seeds=1, n=4, steps=60, rare=20, examples=32, measurements=2),
+    "smoke": Settings(seeds=1, n=4, steps=60, rare=19, examples=32, measurements=2),
     "standard": Settings(),
-    "long": Settings(seeds=5, data=FashionMnist(), model=Mlp((64,), "tanh"), batch_size=16, steps=3000, rare=100),
+    "long": Settings(seeds=5, data=FashionMnist(), model=Mlp((64,), "tanh"), batch_size=16, steps=3000, rare=97),
     "paper": Settings(
         seeds=3,
         data=Cifar10(),
@@ -95,11 +98,11 @@ presets = {
         weight_decay=5e-4,
         batch_size=128,
         steps=30_000,
-        often=100,
-        rare=500,
+        often=97,
+        rare=499,
         departures=(
             "CIFAR-10, and GroupNorm in the ResNet-18; Zhu et al. 2026 take Tiny ImageNet, and BatchNorm.",
-            "All replicas exchange in pairs every fifth round; theirs do with probability 0.2 in every round.",
+            "All replicas exchange in pairs every 499 steps; theirs do with probability 0.2 in every round of 100.",
         ),
     ),
 }
@@ -189,10 +192,11 @@ def _lifts(found: Histories) -> Iterator[Claim]:
 
 
 def _equivalences(found: Histories) -> Iterator[Claim]:
-    criterion = f"accuracy of the merged model less that of centralized SGD is 0 +- {MARGIN:g}"
     for data, gossip in ((SHARED, OFTEN), (SHARED, NEVER), (SKEWED, OFTEN), (SKEWED, RARE)):
+        margin = MARGINS[data]
+        criterion = f"accuracy of the merged model less that of centralized SGD is 0 +- {margin:g}"
         ends = _ends(found, data, gossip, _behind)
-        yield ends.claim(f"{data}, {gossip}: as centralized", "claim", -MARGIN, MARGIN, criterion)
+        yield ends.claim(f"{data}, {gossip}: as centralized", "claim", -margin, margin, criterion)
 
 
 def _losses(found: Histories) -> Iterator[Claim]:
@@ -212,9 +216,10 @@ def _losses(found: Histories) -> Iterator[Claim]:
 def _controls(found: Histories) -> Iterator[Claim]:
     apart = _ends(found, SHARED, APART, _lift)
     yield apart.claim(f"{SHARED}, {APART}: merging harms", "control", None, -0.05, "gain in accuracy <= -0.05")
-    criterion = f"mean accuracy of the replicas less that of centralized SGD is < -{MARGIN:g}"
-    local = _ends(found, SKEWED, RARE, _local_behind)
-    yield local.claim(f"{SKEWED}, {RARE}: the local models", "control", None, -MARGIN, criterion)
+    for data, gossip in ((SHARED, NEVER), (SKEWED, RARE)):
+        criterion = f"mean accuracy of the replicas less that of centralized SGD is < -{MARGINS[data]:g}"
+        local = _ends(found, data, gossip, _local_behind)
+        yield local.claim(f"{data}, {gossip}: the local models", "control", None, -MARGINS[data], criterion)
     criterion = "accuracy of the merged model less that of centralized SGD is < -0.1"
     never = _ends(found, SKEWED, NEVER, _behind)
     yield never.claim(f"{SKEWED}, {NEVER}: merging alone", "control", None, -0.1, criterion)

@@ -228,10 +228,10 @@ def _scaled_claims(settings: Settings, found: Histories) -> Iterator[Claim]:
         powers = _powers(found, start, "ratio_span", small, 1.0)
         criterion = f"from s = {small:g} to 1 the ratio along the span goes as s to a power below 0"
         yield powers.claim(f"{start}: smoothing grows up to s = 1", "claim", None, 0.0, criterion)
-    for kind in KINDS:
-        powers = _powers(found, kind, "ratio_span", 1.0, large)
+    for start in PARTS:
+        powers = _powers(found, start, "ratio_span", 1.0, large)
         criterion = f"from s = 1 to {large:g} the ratio along the span goes as s to a power below 0"
-        yield powers.claim(f"{kind}: smoothing grows beyond s = 1", "claim", None, 0.0, criterion)
+        yield powers.claim(f"{start}: smoothing grows beyond s = 1", "claim", None, 0.0, criterion)
     for kind in KINDS:
         powers = _powers(found, kind, "cancelling_span", small, large)
         criterion = "what averaging leaves of the changes along the span goes as s to a power below 0"

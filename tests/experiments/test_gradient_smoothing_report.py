@@ -80,7 +80,7 @@ def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def test_smoothing_as_claimed_supports_every_claim() -> None:
     verdicts, report = concluded(made_up())
     assert set(verdicts.values()) == {"supported"}
-    assert len(verdicts) == 22
+    assert len(verdicts) == 24
     assert [table.title for table in report.tables] == ["After 10 steps", "After 30 steps"]
     assert [len(table.rows) for table in report.tables] == [2 * 1 * 2 * 3, 2 * 2 * 2 * 3]
     assert len(report.figures) == 3

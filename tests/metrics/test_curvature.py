@@ -181,6 +181,9 @@ def test_on_a_quadratic_all_is_known(small: Make, snapshot_of: Snapshots) -> Non
     assert found["half_trace_h_xi"] == pytest.approx(exact, rel=1e-12)
     many = Sharpness(samples=4000)(snapshot)
     assert many["sharpness_xi_lo"] < exact < many["sharpness_xi_hi"]  # type: ignore[operator]
+    gram = spread.deviations * h @ spread.deviations.T / 4  # its squares sum to tr (H Xi)^2
+    width = 1.96 * float((gram.square().sum() / 2 / 4000) ** 0.5)  # of 4,000 pairs, whose linear terms cancel
+    assert (many["sharpness_xi_hi"] - many["sharpness_xi_lo"]) / 2 == pytest.approx(width, rel=0.1)  # type: ignore[operator]
     isotropic = float(spread.trace) * sum(CURVED) / 40 / 2
     assert many["sharpness_isotropic_lo"] < isotropic < many["sharpness_isotropic_hi"]  # type: ignore[operator]
     assert many["sharpness_average"] == pytest.approx(0.05**2 * sum(CURVED) / 40 / 2, rel=0.02)
@@ -200,17 +203,17 @@ def test_equal_replicas_have_no_alignment(small: Make, snapshot_of: Snapshots) -
 
 
 def test_the_gradients_scatter_as_a_loop_finds(trained: Snapshot) -> None:
-    loss = probe_losses(trained, 64)[""]
-    x, y = loss.split.x, loss.split.y
-
-    def gradient(i: int) -> Tensor:
-        return torch.func.grad(lambda row: loss.network.losses(row, x[i : i + 1], y[i : i + 1])[0])(loss.point)
-
-    rows = torch.stack([gradient(i) for i in range(64)])
     found = GradientNoise()(trained)
-    assert found["gradient_variance"] == pytest.approx(float(rows.var(dim=0, unbiased=False).sum()), rel=1e-9)
-    assert found["gradient_norm_squared"] == pytest.approx(float(rows.mean(dim=0).square().sum()), rel=1e-9)
-    assert GradientNoise(examples=64)(trained)["centralized_gradient_variance"] != found["gradient_variance"]
+    for name, loss in probe_losses(trained, 64).items():
+        x, y, before = loss.split.x, loss.split.y, f"{name}_" if name else ""
+
+        def gradient(i: int, loss: ProbeLoss = loss, x: Tensor = x, y: Tensor = y) -> Tensor:
+            return torch.func.grad(lambda row: loss.network.losses(row, x[i : i + 1], y[i : i + 1])[0])(loss.point)
+
+        rows = torch.stack([gradient(i) for i in range(64)])
+        variance, squared = float(rows.var(dim=0, unbiased=False).sum()), float(rows.mean(dim=0).square().sum())
+        assert found[f"{before}gradient_variance"] == pytest.approx(variance, rel=1e-9)
+        assert found[f"{before}gradient_norm_squared"] == pytest.approx(squared, rel=1e-9)
 
 
 def test_the_replicas_lose_more_than_their_mean_by_half_the_trace_of_h_xi(trained: Snapshot) -> None:

@@ -122,6 +122,7 @@ OFFICIAL = Multistep(lr=0.1, warmup=0, milestones=(0.4, 0.8), decay=0.1)
 presets = {
     "smoke": Settings(
         seeds=2,
+        seed=0,
         smooth=(Mlp((16,), "tanh"),),
         rough=Mlp((16,), "relu"),
         wide=Mlp((32,), "relu"),

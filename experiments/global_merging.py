@@ -87,7 +87,7 @@ class Settings:
 
 
 presets = {
-    "smoke": Settings(seeds=1, n=4, steps=60, rare=19, examples=32, measurements=2),
+    "smoke": Settings(seeds=1, seed=0, n=4, steps=60, rare=19, examples=32, measurements=2),
     "standard": Settings(),
     "long": Settings(seeds=5, data=FashionMnist(), model=Mlp((64,), "tanh"), batch_size=16, steps=3000, rare=97),
     "paper": Settings(

@@ -123,7 +123,7 @@ DEPARTURES = (
     "Vogels et al. train ResNet-20 and VGG-11 with momentum and tune the learning rate for each graph.",
     "Zhu et al. 2022 train 64 replicas of VGG-11 and ResNet-18; here 16 of ResNet-18 with GroupNorm.",
 )
-SMOKE = Settings(seeds=1, graphs=FEW[:4], rules=RULES[:1], sizes=(16,), steps=10, small_steps=10, examples=16)
+SMOKE = Settings(seed=0, seeds=1, graphs=FEW[:4], rules=RULES[:1], sizes=(16,), steps=10, small_steps=10, examples=16)
 LONG = Settings(5, 800, FashionMnist(), Mlp((64,), "tanh"), GRAPHS, RULES[::3], (16,), 0.05, large_lr=0.3)
 PAPER = Settings(3, 800, Cifar10(), ResNet18(activation="gelu"), (*FEW, "grid", "exponential"), sizes=(16,))
 

@@ -76,6 +76,13 @@ def test_every_preset_is_a_set_of_runs_that_can_be_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list_studies())
+def test_its_smoke_preset_leaves_the_seeds_of_the_verdict_alone(name: str) -> None:
+    presets = find_study(name).presets
+    smoke, standard = presets["smoke"], presets["standard"]
+    assert smoke.seed + 4 * smoke.seeds <= standard.seed
+
+
+@pytest.mark.parametrize("name", list_studies())
 def test_its_docstring_says_what_every_preset_takes(name: str) -> None:
     takes = study_costs()[name]
     assert not [preset for preset in find_study(name).presets if not re.search(rf"\b{preset}\b", takes)]

@@ -10,6 +10,7 @@ its data twice, for inconclusive verdicts double its seeds once, so each look ha
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -309,11 +310,17 @@ def _t_limits(numbers: Numbers, level: float) -> tuple[float, float]:
 
 
 def _bootstrap_limits(numbers: Numbers, level: float) -> tuple[float, float]:
-    """BCa limits; the resamples are keyed by the values, so the same values always get the same limits."""
+    """BCa limits; the resamples are keyed by the values, so the same values always get the same limits.
+
+    Student's where BCa has none, as for values that differ by rounding alone.
+    """
     from scipy import stats
 
     stream = randomness.generator(0, "bootstrap", numbers.tobytes().hex())
-    drawn = stats.bootstrap(
-        (numbers,), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", random_state=stream
-    )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            (numbers,), np.mean, confidence_level=level, n_resamples=RESAMPLES, method="BCa", random_state=stream
+        )
+    limits = float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    return limits if all(map(math.isfinite, limits)) else _t_limits(numbers, level)

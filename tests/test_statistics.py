@@ -256,3 +256,13 @@ def test_rank_correlation_is_one_for_any_growing_function_and_shares_the_ranks_o
 def test_rank_correlation_is_not_defined_without_ranks(y: list[float | None]) -> None:
     assert rank_correlation([1.0, 2.0, 3.0], y) is None
     assert rank_correlation(y, [1.0, 2.0, 3.0]) is None
+
+
+def test_values_that_differ_by_rounding_have_an_interval_and_warn_nobody(recwarn: pytest.WarningsRecorder) -> None:
+    values = [1.0 + 2.2e-16 * (i % 7 == 0) for i in range(20)]
+    found = mean_interval(values)
+    assert found.lo is not None
+    assert found.hi is not None
+    assert found.lo <= 1.0 <= found.hi
+    assert found.hi - found.lo < 1e-14
+    assert not recwarn.list

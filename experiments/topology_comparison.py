@@ -44,7 +44,7 @@ from dsgd.models import Mlp, Model, ResNet18
 from dsgd.plots import Series, curves
 from dsgd.randomness import generator
 from dsgd.run import Run
-from dsgd.statistics import mean_interval, rank_correlation
+from dsgd.statistics import mean_interval, rank_correlation, shown
 from dsgd.study import Claim, Figure, Report, Table, judge
 from dsgd.tasks import Task
 from topologies import OnePeerExponential, Schedule, Static, Topology
@@ -63,6 +63,7 @@ GAP, NEIGHBOURS, THEORY = "spectral gap", "n_W", "S(P)"
 CONNECTS = {GAP: 1, NEIGHBOURS: 1, THEORY: -1}  # whether it grows with the graph's connection
 XI, LOSS, TEST = "trace_xi", "train_loss_mean_model", "test_accuracy_mean_model"
 LOCAL_TEST, SPARE, FLAT = "test_accuracy_replicas_mean", "generalization_gap_mean_model", "hessian_trace"
+SEEN = "curvature the spread sees"
 TARGETS = {
     XI: ("Tr Xi", -1),
     LOSS: ("training loss, mean model", -1),
@@ -96,8 +97,8 @@ DEFINITIONS = {
 class Settings:
     """What a preset fixes: shared and skewed data, which Dirichlet(`alpha`) shares out, at `lr` and several `sizes`.
 
-    The small and the large learning rate are for shared data and 16 replicas. There the Hessian is looked at, on some
-    `examples`.
+    The small and the large learning rate are for shared data and 16 replicas. The Hessian is looked at with 16
+    replicas, on some `examples`.
     """
 
     seeds: int = 10
@@ -167,7 +168,7 @@ def runs(settings: Settings) -> dict[str, Run]:
 
 
 def _training(settings: Settings, setting: Setting, schedule: Schedule, seed: int) -> Run:
-    sharp = (Curvature(settings.examples, probes=8),) if schedule.n == 16 and setting.name != SMALL else ()
+    sharp = (Curvature(settings.examples, probes=8),) if schedule.n == 16 else ()
     partition = Dirichlet(settings.alpha, settings.batch_size) if setting.name == SKEWED else Iid()
     return Run(
         task=Task(settings.data, partition),
@@ -218,7 +219,7 @@ def report(settings: Settings, found: Histories) -> Report:
     """The claims, and the tables and figures behind them."""
     places = [place for setting in _four(settings) for place in _places(settings, setting, found)]
     claims, figures = list(_claims(places)), tuple(_figures(settings, places))
-    tables = (_correlation_table(settings, places), _graph_table(places))
+    tables = (_correlation_table(settings, places), _graph_table(places), _curvature_table(settings, places))
     return Report(claims, tables, figures, settings.departures, _answer(places, claims), DEFINITIONS)
 
 
@@ -254,9 +255,10 @@ def _periodic_spread(schedule: OnePeerExponential) -> float:
 
 
 def _measured(rows: History) -> dict[str, float | None]:
-    """The last row's values, and Tr Xi averaged over the second half of the run."""
-    late = [row[XI] for row in rows if 2 * row["step"] > rows[-1]["step"]]
-    return {**{name: rows[-1].get(name) for name in (*TARGETS, "bytes_sent")}, XI: fmean(late)}
+    """The last row's values, h = tr(H Xi) / Tr Xi among them, and Tr Xi averaged over the second half of the run."""
+    last, late = rows[-1], [row[XI] for row in rows if 2 * row["step"] > rows[-1]["step"]]
+    seen = 2 * last["half_trace_h_xi"] / last[XI] if last.get("half_trace_h_xi") is not None else None
+    return {**{name: last.get(name) for name in (*TARGETS, "bytes_sent")}, XI: fmean(late), SEEN: seen}
 
 
 def _sample(places: Places, setting: str, of: Callable[[Places], list[float | None]]) -> Sample:
@@ -326,17 +328,24 @@ def _one_graph(places: Places) -> list[float | None]:
     return [torus / cube] if torus and cube else []
 
 
-def _correlation_table(settings: Settings, places: Places) -> Table:
-    def shown(sample: Sample) -> str:
-        if not sample.values:
-            return "not available"
-        found = mean_interval(sample.values)
-        return f"{found.estimate:.2f}" + ("" if found.half_width is None else f" +- {found.half_width:.2f}")
+def _cell(sample: Sample) -> str:
+    return shown(mean_interval(sample.values)) if sample.values else "not available"
 
+
+def _correlation_table(settings: Settings, places: Places) -> Table:
     asked = [(setting.name, y) for setting in _four(settings) for y in TARGETS]
-    rows = [(s, TARGETS[y][0], *(shown(_correlations(places, s, x, y)) for x in (*CONNECTS, XI))) for s, y in asked]
-    caption = "Mean over seeds of rho at fixed n, of the n at which it is defined; half-width of its 95 % interval."
+    rows = [(s, TARGETS[y][0], *(_cell(_correlations(places, s, x, y)) for x in (*CONNECTS, XI))) for s, y in asked]
+    caption = "Mean over seeds of rho at fixed n, of the n at which it is defined, with its 95 % interval."
     return Table("What ranks what", ("setting", "rho of", *CONNECTS, "Tr Xi"), rows, caption)
+
+
+def _curvature_table(settings: Settings, places: Places) -> Table:
+    def seen(setting: str) -> Sample:
+        return _sample(places, setting, lambda group: [place.values[SEEN] for place in group])
+
+    rows = [(one.name, one.lr, one.curvature, _cell(seen(one.name))) for one in _four(settings)]
+    caption = "At 16 replicas, mean over graphs, then over seeds with its 95 % interval; gamma = (1 - lr h)^2 in n_W."
+    return Table("The curvature h behind n_W", ("setting", "lr", "h, frozen", "tr(H Xi) / Tr Xi"), rows, caption)
 
 
 def _mean(places: Places, setting: str, name: str) -> dict[tuple[str, str], float | None]:

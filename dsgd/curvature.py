@@ -121,7 +121,7 @@ def _dense(hessian: Hessian, count: int) -> Tensor:
 def _lanczos(hessian: Hessian, count: int, seed: int) -> Tensor:
     """Unit vectors (at most count, d): those that have converged when the iterations end."""
     import torch
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
     def product(v: np.ndarray) -> np.ndarray:
         found: np.ndarray = hessian.products(torch.from_numpy(v.reshape(1, -1)).to(hessian.point))[0].cpu().numpy()
@@ -134,4 +134,8 @@ def _lanczos(hessian: Hessian, count: int, seed: int) -> Tensor:
         columns = eigsh(operator, count, which="LA", v0=start, tol=TOLERANCE, maxiter=MOST_ITERATIONS)[1]
     except ArpackNoConvergence as error:
         columns = error.eigenvectors
+    except ArpackError:
+        if product(start).any():
+            raise
+        columns = np.eye(hessian.d, count)  # H is zero, as where each output is saturated
     return torch.from_numpy(np.ascontiguousarray(columns.T.real)).to(hessian.point)

@@ -117,7 +117,7 @@ class Equivalence:
             raise ValueError(
                 f"probe_size is {self.probe_size} and pairs {self.pairs}; they must be at least 1 and at least 2"
             )
-        if self.scales[:1] != (1.0,) or any(low >= high or low <= 0 for high, low in pairwise(self.scales)):
+        if self.scales[:1] != (1.0,) or not all(high > low > 0 for high, low in pairwise(self.scales)):
             raise ValueError(f"scales is {list(self.scales)}; they must start with 1 and fall, above 0")
 
     def __call__(self, snapshot: Snapshot) -> Values:

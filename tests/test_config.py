@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsgd.backends import BACKENDS
-from dsgd.config import ConfigError, changes, load, load_config, parse, read, resolved
+from dsgd.config import ConfigError, load, load_config, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
 from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut
@@ -20,7 +19,7 @@ from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Unti
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
 from dsgd.gradients.weight_diversity import WeightDiversity
-from dsgd.learning_rates import LEARNING_RATES, Constant, Multistep
+from dsgd.learning_rates import LEARNING_RATES, Multistep
 from dsgd.metrics import METRICS, Accuracy, Consensus, Equivalence, Uncertainty
 from dsgd.models import MODELS, Quadratic
 from dsgd.optimizers import OPTIMIZERS
@@ -32,12 +31,7 @@ from topologies import GRAPHS, SCHEDULES, WEIGHTS, OnePeerExponential, Periodic,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Dsgd
-
 RING = Topology("ring", 8)
-NOT_IN_WORDS = (
-    "allowed are numbers, strings, parts, and lists of one kind of these; change this setting in the study's file"
-)
 NEEDS_MORE = (
     "replay",
     "periodic",
@@ -551,64 +545,3 @@ def test_anything_is_a_run_or_a_list_of_problems(config: dict[str, Any]) -> None
     else:
         assert found
         assert all(problem.isprintable() and ": " in problem for problem in found)
-
-
-@dataclass(frozen=True)
-class Training:
-    lr: float = 0.1
-
-
-@dataclass(frozen=True)
-class StudySettings:
-    """Settings of a study of every kind that there is."""
-
-    seeds: int = 1
-    seed: int = 0
-    rate: Constant | Multistep = field(default_factory=Constant)
-    rates: tuple[Constant | Multistep, ...] = ()
-    trainings: tuple[Training, ...] = (Training(),)
-    pairs: tuple[tuple[str, int], ...] = ()
-
-
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("rate=multistep", {"rate": Multistep()}),
-        ("rate={milestones: [0.5]}", ConfigError("rate.milestones: unknown key; allowed are lr")),
-        ("rate={name: multistep, milestones: [0.5]}", {"rate": Multistep(milestones=(0.5,))}),
-        ("rate=cosine", ConfigError("rate: 'cosine' is unknown; allowed are constant, multistep")),
-        ("rates=[constant, {name: constant, lr: 0.3}]", {"rates": (Constant(), Constant(0.3))}),
-        ("rates=[constant, cosine]", ConfigError("rates[1]: 'cosine' is unknown; allowed are constant, multistep")),
-        ("trainings=[{lr: 0.3}]", ConfigError(f"trainings: [{{'lr': 0.3}}] given; {NOT_IN_WORDS}")),
-        ("pairs=[[ring, 4]]", ConfigError(f"pairs: [['ring', 4]] given; {NOT_IN_WORDS}")),
-    ],
-)
-def test_a_setting_of_a_study_is_read_by_its_type(word: str, expected: Any) -> None:
-    if isinstance(expected, ConfigError):
-        with pytest.raises(ConfigError) as error:
-            changes(StudySettings(), [word])
-        assert error.value.problems == expected.problems
-    else:
-        assert changes(StudySettings(), [word]) == expected
-
-
-def test_a_setting_that_no_word_can_change_is_refused_in_one(dsgd_command: Dsgd, tmp_path: Path) -> None:
-    study = """
-from dataclasses import dataclass
-question = "Is it?"
-@dataclass(frozen=True)
-class Training:
-    lr: float = 0.1
-@dataclass(frozen=True)
-class Settings:
-    seeds: int = 1
-    seed: int = 0
-    trainings: tuple[Training, ...] = (Training(),)
-presets = {"smoke": Settings()}
-def runs(settings): return {}
-def report(settings, histories): return None
-"""
-    (tmp_path / "mine.py").write_text(study)
-    status, out, err = dsgd_command("study", "mine.py", "trainings=[{lr: 0.3}]", "--out", "here")
-    assert (status, out, err) == (2, "", f"trainings: [{{'lr': 0.3}}] given; {NOT_IN_WORDS}\n")
-    assert not (tmp_path / "here").exists()

@@ -18,7 +18,8 @@ from dsgd.randomness import generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-Loss = Callable[["Tensor"], "Tensor"]
+Loss = Callable[["Tensor"], "Tensor"]  # (d,) -> scalar
+Grads = Callable[["Tensor"], "Tensor"]  # (k, d) -> (k, d)
 
 DENSE = 32  # parameters up to which the whole matrix is as quick
 TOLERANCE = 1e-6  # of an eigenvalue, relative
@@ -67,6 +68,10 @@ class Hessian:
     def forms(self, directions: Tensor) -> Tensor:
         """v^T H v for each row v of `directions` (k, d); shape (k,)."""
         return (directions * self.products(directions)).sum(dim=1)
+
+    def trace_h_xi(self, deviations: Tensor) -> float:
+        """tr(H Xi), Xi the covariance of replicas at these deviations (n, d) from their mean."""
+        return float(self.forms(deviations).mean())
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from dsgd.randomness import generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-Loss = Callable[["Tensor"], "Tensor"]
+Loss = Callable[["Tensor"], "Tensor"]  # (d,) -> scalar
+Grads = Callable[["Tensor"], "Tensor"]  # (k, d) -> (k, d)
 
 DENSE = 32  # parameters up to which the whole matrix is as quick
 TOLERANCE = 1e-6  # of an eigenvalue, relative
@@ -67,6 +68,10 @@ class Hessian:
     def forms(self, directions: Tensor) -> Tensor:
         """v^T H v for each row v of `directions` (k, d); shape (k,)."""
         return (directions * self.products(directions)).sum(dim=1)
+
+    def trace_h_xi(self, deviations: Tensor) -> float:
+        """tr(H Xi), Xi the covariance of replicas at these deviations (n, d) from their mean."""
+        return float(self.forms(deviations).mean())
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def _dense(hessian: Hessian, count: int) -> Tensor:
 def _lanczos(hessian: Hessian, count: int, seed: int) -> Tensor:
     """Unit vectors (at most count, d): those that have converged when the iterations end."""
     import torch
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
     def product(v: np.ndarray) -> np.ndarray:
         found: np.ndarray = hessian.products(torch.from_numpy(v.reshape(1, -1)).to(hessian.point))[0].cpu().numpy()
@@ -134,4 +139,8 @@ def _lanczos(hessian: Hessian, count: int, seed: int) -> Tensor:
         columns = eigsh(operator, count, which="LA", v0=start, tol=TOLERANCE, maxiter=MOST_ITERATIONS)[1]
     except ArpackNoConvergence as error:
         columns = error.eigenvectors
+    except ArpackError:
+        if product(start).any():
+            raise
+        columns = np.eye(hessian.d, count)  # H is zero, as where each output is saturated
     return torch.from_numpy(np.ascontiguousarray(columns.T.real)).to(hessian.point)

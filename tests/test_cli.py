@@ -22,7 +22,8 @@ from dsgd.cli.catalogue import TABLES
 from dsgd.config import load_config
 from dsgd.metrics import Landscape, Snapshot, Split
 from dsgd.results import read_ensemble
-from dsgd.simulation import check, start_network
+from dsgd.simulation import check
+from dsgd.starts import start_network
 from dsgd.trees import stack
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dsgd.knobs import check_least
 from dsgd.metrics.metric import Snapshot, Split, Values, check_every
 from dsgd.objectives import Batch, Network
 from dsgd.trees import Params
@@ -31,8 +32,7 @@ class Accuracy:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        if self.train_examples < 1:
-            raise ValueError(f"train_examples is {self.train_examples}; it must be at least 1")
+        check_least(self, train_examples=1)
 
     def __call__(self, snapshot: Snapshot) -> Values:
         values: Values = {}

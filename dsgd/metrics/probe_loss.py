@@ -140,11 +140,6 @@ def probe_losses(snapshot: Snapshot, examples: int) -> dict[str, ProbeLoss]:
     return {"": around(judged.mean)} | {name: around(twin) for name, twin in judged.twins.items()}
 
 
-def check_examples(examples: int) -> None:
-    if examples < 1:
-        raise ValueError(f"examples is {examples}; it must be at least 1")
-
-
 def named(prefix: str, name: str) -> str:
     """A value's name: a twin's carry its own before them."""
     return f"{prefix}_{name}" if prefix else name

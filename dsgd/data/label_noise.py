@@ -38,9 +38,11 @@ class LabelNoise:
 def _load(spec: LabelNoise) -> DataSet:
     whole = spec.source.load()
     if whole.criterion != "cross_entropy":
-        raise ValueError(f"the criterion of {type(spec.source).__name__} is {whole.criterion}; it has no labels to draw")
+        name = type(spec.source).__name__
+        raise ValueError(f"the criterion of {name} is {whole.criterion}; take data with labels that can be drawn anew")
     stream = generator(spec.draw, "label_noise")
     y, count = whole.train.y.copy(), len(whole.train)
     drawn = stream.permutation(count)
-    y[drawn[: round(spec.share * count)]] = stream.integers(whole.classes, size=count)[: round(spec.share * count)]
+    labels, some = stream.integers(whole.classes, size=count), round(spec.share * count)
+    y[drawn[:some]] = labels[:some]
     return DataSet(Examples(whole.train.x, y), whole.test, whole.classes, whole.sha256)

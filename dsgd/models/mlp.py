@@ -22,8 +22,8 @@ INITS = ("torch", "he")
 class Mlp:
     """Hidden layers of `widths` with an activation after each, then a linear layer; no widths is softmax regression.
 
-    `norm` is what stands before each activation: none, layer, or batch. `init` is the linear layers' start: torch's own,
-    or he, normal weights of variance 2 / fan-in and no biases (He et al. 2015, arXiv 1502.01852).
+    `norm` is what stands before each activation: none, layer, or batch. `init` is the linear layers' start: torch's
+    own, or he, normal weights of variance 2 / fan-in and no biases (He et al. 2015, arXiv 1502.01852).
     """
 
     widths: tuple[int, ...] = (64, 32)

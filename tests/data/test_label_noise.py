@@ -52,5 +52,5 @@ def test_what_it_may_not_be() -> None:
         LabelNoise(CLEAN, 1.5)
     with pytest.raises(ValueError, match="draw is -1; it must be at least 0"):
         LabelNoise(CLEAN, draw=-1)
-    with pytest.raises(ValueError, match="the criterion of NoData is output; it has no labels to draw"):
+    with pytest.raises(ValueError, match="the criterion of NoData is output; take data with labels"):
         LabelNoise(NoData()).load()

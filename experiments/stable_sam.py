@@ -17,7 +17,7 @@ Controls   |u| = |g|; GD's threshold; no saddle with rho kappa > 1, none inside 
 Pilot      At lr 1 SSAM-U(0.5) reaches 0.98, SGD 0.80, SAM(0.5) 0.31, USAM(0.5) 0.13; at lr 0.5 all train. On the ring
            D-SGD and SAM break down at lr 1, USAM at 0.5 already, and SSAM-U keeps 0.98. Under label noise SGD has 0.72,
            SAM(0.5) 0.90, SSAM-U(1) 0.91; D-SGD 0.73, and SSAM-U(1) on mini-batches of 8 does not train at all.
-Expect     The wider range supported, on the ring by more; refuted that SSAM leaves what traps SAM, that it leaves saddles
+Expect     The wider range supported, on the ring by more; refuted that SSAM leaves what traps SAM, that it does so
            sooner at every rho, that D-SGD resists label noise as SAM does, and that SSAM-U(1) does on the ring.
 Seeds      Criteria were set on seeds 0 to 7 (pilots/stable_sam.json) and are judged on seeds from 800 on. All seeds of
            the sweep share a split, so that they train as one; under label noise each has a split and a draw of its own.

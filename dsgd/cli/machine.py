@@ -11,12 +11,12 @@ from typing import Any
 
 from dsgd import __version__
 from dsgd.cli.printed import say
-from dsgd.data import HeldOut, LabelNoise
+from dsgd.data import HeldOut, InputNoise, LabelNoise
 from dsgd.results import machine
 from dsgd.tasks import TASKS
 
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "pydantic", "ray", "cvxpy", "numba")
-OF_ANOTHER = (HeldOut, LabelNoise)  # parts of a data set, of no files of their own
+OF_ANOTHER = (HeldOut, InputNoise, LabelNoise)  # parts of a data set, of no files of their own
 
 
 def checkup() -> dict[str, Any]:

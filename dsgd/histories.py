@@ -1,4 +1,7 @@
-"""What a study asks of its runs' histories: which runs, the values of a metric, one value a seed, slopes and curves."""
+"""What a study asks of its runs' histories: which runs, the values of a metric, one value a seed, slopes and curves.
+
+And of its claims: their verdicts by name, those that are not supported, and a mean with its interval in words.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from dsgd.plots import Series
-from dsgd.statistics import Claim, log_slope
+from dsgd.statistics import Claim, Judged, judge, log_slope, mean_interval, shown
 
 History = Sequence[Mapping[str, Any]]
 Histories = Mapping[str, History]
 Measurements = Sequence[float | None]
+
+
+class Seeded(Protocol):
+    """A study's settings, which say how many seeds there are and which is the first."""
+
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def seeds_of(settings: Seeded, times: int = 1) -> range:
+    """The seeds that the settings ask for, or so many times as many."""
+    return range(settings.seed, settings.seed + times * settings.seeds)
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,11 @@ def sample(seeds: Iterable[Measurements], of_seed: Callable[[Sequence[float]], f
     found = [[value for value in group if value is not None] for group in groups]
     taken, available = (sum(map(len, lists)) for lists in (groups, found))
     return Sample(tuple(of_seed(group) for group in found if group), taken - available, taken)
+
+
+def one_a_seed(values: Measurements) -> Sample:
+    """The sample of values that are one a seed already, None where it was unavailable."""
+    return sample([value] for value in values)
 
 
 def select(histories: Histories, start: str, seed: int | None = None) -> list[History]:
@@ -71,10 +93,38 @@ def by_seed(histories: Histories, start: str, name: str, of_seed: Callable[[Sequ
     return sample((measurements(runs, name) for runs in found), of_seed)
 
 
+def ends(histories: Histories, start: str, name: str) -> list[float | None]:
+    """The last values of a metric in the runs `START SEED`, one a seed in the order of the seeds."""
+    return [histories[f"{start} {seed}"][-1][name] for seed in seeds(histories, start)]
+
+
 def ladders(histories: Histories, start: str, steps: Iterable[object], name: str) -> list[list[float | None]]:
     """The last values of a metric in the runs `START STEP SEED`: one list a seed, with a value for each step."""
     rungs = [f"{start} {step}" for step in steps]
     return [[histories[f"{rung} {seed}"][-1][name] for rung in rungs] for seed in seeds(histories, start)]
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are there; None where none is."""
+    found = [value for value in values if value is not None]
+    return fmean(found) if found else None
+
+
+def ratios(ones: Measurements, others: Measurements) -> list[float | None]:
+    """Quotients of values paired by seed; None where one is unavailable or the divisor is 0."""
+    pairs = zip(ones, others, strict=True)
+    return [None if one is None or not other else one / other for one, other in pairs]
+
+
+def differences(ones: Measurements, others: Measurements) -> list[float | None]:
+    """Differences of values paired by seed; None where one is unavailable."""
+    pairs = zip(ones, others, strict=True)
+    return [None if one is None or other is None else one - other for one, other in pairs]
+
+
+def percent(values: Measurements) -> list[float | None]:
+    """Shares in percent, and their differences in percentage points."""
+    return [None if value is None else 100 * value for value in values]
 
 
 def power(x: Sequence[float], y: Measurements) -> float | None:
@@ -119,6 +169,22 @@ def band(label: str, x: Sequence[float], seeds: Sequence[Measurements]) -> Serie
     found = [[value for value in at if value is not None] for at in zip(*seeds, strict=True)]
     middle, low, high = ([f(values) if values else None for values in found] for f in (median, min, max))
     return Series(label, x, middle, low, high)
+
+
+def cell(values: Measurements, digits: int = 2, missing: str = "not available") -> str:
+    """The mean of one value a seed and its 95 % interval in print: "0.42 [0.20, 0.63]"."""
+    found = [value for value in values if value is not None]
+    return shown(mean_interval(found), digits) if found else missing
+
+
+def judged(claims: Sequence[Claim]) -> dict[str, Judged]:
+    """The verdicts on all claims of a study, by the claims' names."""
+    return {one.claim.name: one for one in judge(claims)}
+
+
+def not_supported(verdicts: Mapping[str, Judged]) -> str:
+    """The claims that are not supported, with what they are: "flatter (refuted), tuned (inconclusive)"; or nothing."""
+    return ", ".join(f"{name} ({one.verdict})" for name, one in verdicts.items() if one.verdict != "supported")
 
 
 def _labels(histories: Histories, start: str) -> list[str]:

@@ -12,13 +12,15 @@ Measured   C-SGD and D-SGD on three graphs in two orders at three total batches 
            Tolerance predicts a larger learning rate up to which training succeeds, and at most a point left where each
            method has its tuned one. Flatness predicts an advantage at the same learning rate too, C-SGD's tuned one.
 Controls   adapt_then_combine on the complete graph is C-SGD: the same accuracy.
-Expect     At the largest batch by linear scaling C-SGD breaks down and D-SGD does not, by tens of points; tuned, less
-           than a point is left, at the same learning rate too, where D-SGD's λ_max is half of C-SGD's: so the pilot
-           of a first version, which had one split for all seeds.
+Expect     At the largest batch by linear scaling C-SGD breaks down (19 %) and D-SGD does not (96 %), nor does AD-SAM;
+           training succeeds up to 1.6 times C-SGD's learning rate. Tuned, both take the same one, and D-SGD's accuracy
+           there is -0.18 [-0.43, 0.07] points, though its λ_max is 0.43 of C-SGD's: flatter, and no more accurate (20
+           seeds; inconclusive against "above 0"). With LAMB D-SGD gains 0.89 [0.54, 1.29] points, more than the half
+           that tolerance leaves room for.
 Seeds      Learning rates are chosen on seeds 0 to 4 and on examples held out of training; criteria were set on seeds 0
-           to 9 and are judged from seed 900 on. pilots/large_batches.json is the first version's: D-SGD's 0.42 [0.20,
-           0.63] points at the same learning rate were not borne out by other splits. Its runs on seeds from 800 on
-           were not looked at. The present version has not been judged.
+           to 9 of a first version, which had one split of the digits for all seeds (there D-SGD gained 0.42 [0.20,
+           0.63] points at the same learning rate, which other splits do not bear out), and are judged from seed 900
+           on. pilots/large_batches.json is the present version's, which doubled its seeds once.
 Takes      smoke 5 seconds; standard 6 minutes on 2 cores; long (Fashion-MNIST) about an hour; paper is for a GPU.
 """
 
@@ -62,6 +64,7 @@ DEFINITIONS = {
     "w": "the mean of the replicas; accuracies are its own, on the test set",
     "|B|": "all replicas' mini-batches together",
     "untuned": "with the learning rate in proportion to |B|, the linear scaling rule",
+    "succeeds": "to a training accuracy of w of at least 90 % (30 % in smoke, 80 % in long, 50 % in paper)",
     "tuned": "with the learning rate of the best mean accuracy on held-out examples and seeds, a method and a batch",
     "lambda_max": "the largest eigenvalue of the Hessian H of the training loss at w",
     "AD-SAM": "average-direction SAM: a single model on the joint batch, perturbed by N(0, Xi) of the ring's replicas",
@@ -300,18 +303,18 @@ def _sample(values: Sequence[float]) -> Sample:
 def _claims(ends: Ends) -> Iterator[Claim]:
     """Accuracies: differences from C-SGD in points, at the largest batch where nothing else is said."""
     small, large = ends.settings.batches[0], ends.settings.batches[-1]
-    text, total = "accuracy less C-SGD's, in points,", large * ends.settings.n
-    criterion = f"{text} at |B| = {total} by linear scaling: above 0"
+    text = "accuracy less C-SGD's, in points,"
+    criterion = f"{text} at the largest |B| by linear scaling: above 0"
     yield _sample(ends.gains(D_SGD, large, "untuned")).claim("untuned", "claim", 0.0, None, criterion)
     yield _sample(ends.gains(AD_SAM, large, "untuned")).claim("untuned: AD-SAM", "claim", 0.0, None, criterion)
-    criterion = f"{text} at |B| = {small * ends.settings.n} by linear scaling: within 1"
+    criterion = f"{text} at the smallest |B| by linear scaling: within 1"
     yield _sample(ends.gains(D_SGD, small, "untuned")).claim("untuned, small batch", "claim", -1.0, 1.0, criterion)
-    criterion = f"{text} at |B| = {total}, each at its tuned lr: within 1"
+    criterion = f"{text} at the largest |B|, each at its tuned lr: within 1"
     yield _sample(ends.gains(D_SGD, large, "tuned")).claim("tuned", "claim", -1.0, 1.0, criterion)
-    criterion = f"{text} at |B| = {total}, both at C-SGD's tuned lr: above 0, which a larger lr does not explain"
+    criterion = f"{text} at the largest |B|, both at C-SGD's tuned lr: above 0, which a larger lr does not explain"
     yield _sample(ends.gains(D_SGD, large, "same")).claim("at the same lr", "claim", 0.0, None, criterion)
     pairs = zip(*(ends.succeeding_lrs(method, large) for method in (D_SGD, CENTRALIZED)), strict=True)
-    criterion = f"lr up to which training accuracy is above {ends.settings.succeeds:.0%}, over C-SGD's: 1.2 or more"
+    criterion = "lr up to which training succeeds, over C-SGD's: 1.2 or more"
     yield _sample([ours / theirs for ours, theirs in pairs]).claim("tolerance", "claim", 1.2, None, criterion)
     criterion = f"with LAMB, {text} each at its tuned lr: within 0.5"
     gains = ends.gains(f"LAMB-{D_SGD}", large, "tuned", f"LAMB-{CENTRALIZED}")

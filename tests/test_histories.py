@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from dsgd import histories
+from dsgd.statistics import Claim
+
+CLAIMED = {"better": (1.0, 1.1, 1.2), "worse": (-1.0, -1.1, -1.2), "unknown": ()}
+VERDICTS = ("supported", "refuted", "inconclusive")
 
 
 def found():
@@ -28,6 +34,41 @@ def test_one_value_a_seed_and_every_gap_counted():
     assert (one.values, one.unavailable, one.measurements) == ((2.0, 7.0), 1, 4)
     assert histories.by_seed(found(), "ring", "x", max).values == (3.0, 7.0)
     assert histories.by_seed(found(), "ring", "y").measurements == 0
+
+
+def test_the_seeds_that_settings_ask_for_start_at_their_first():
+    settings = SimpleNamespace(seeds=3, seed=800)
+    assert list(histories.seeds_of(settings)) == [800, 801, 802]
+    assert histories.seeds_of(settings, 4) == range(800, 812)
+
+
+def test_ends_are_paired_by_seed_and_a_gap_stays_one():
+    ends = histories.ends(found(), "ring", "x")
+    assert ends == [3.0, None, 7.0]
+    assert histories.mean(ends) == 5.0
+    assert histories.mean([None]) is None
+    assert histories.ratios(ends, [2.0, 2.0, 0.0]) == [1.5, None, None]
+    assert histories.ratios([0.0], [4.0]) == [0.0]
+    assert histories.percent(histories.differences(ends, [1.0, 1.0, None])) == [200.0, None, None]
+    with pytest.raises(ValueError, match="shorter"):
+        histories.differences(ends, [1.0])
+    one = histories.one_a_seed(ends)
+    assert (one.values, one.unavailable, one.measurements) == ((3.0, 7.0), 1, 3)
+
+
+def test_a_cell_has_the_mean_and_its_interval():
+    assert histories.cell([0.0, 1.0, 2.0, None]) == "1.00 [-1.48, 3.48]"  # 1 +- 4.303 / sqrt(3)
+    assert histories.cell([1.25], digits=1) == "1.2"
+    assert histories.cell([None]) == "not available"
+    assert histories.cell([], missing="") == ""
+
+
+def test_verdicts_are_found_by_name_and_those_not_supported_are_told():
+    claims = [Claim(name, "claim", values, 0.0, None, "above 0") for name, values in CLAIMED.items()]
+    found = histories.judged(claims)
+    assert {name: one.verdict for name, one in found.items()} == dict(zip(CLAIMED, VERDICTS, strict=True))
+    assert histories.not_supported(found) == "worse (refuted), unknown (inconclusive)"
+    assert histories.not_supported({"better": found["better"]}) == ""
 
 
 def test_a_sample_makes_a_claim_that_tells_its_gaps():

@@ -22,26 +22,24 @@ Takes      smoke 3 seconds; standard 4 minutes on 2 cores; long (Fashion-MNIST) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import cast
 
-from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist, InputNoise
 from dsgd.gradients import Gradient
 from dsgd.gradients.csam import Csam
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.sam import Sam
-from dsgd.histories import Histories
+from dsgd.histories import Histories, Measurements, cell, differences, judged, one_a_seed, seeds_of
 from dsgd.learning_rates import Cosine
 from dsgd.metrics import Accuracy, Consensus, Uncertainty
 from dsgd.models import Mlp, Model, ResNet18
 from dsgd.optimizers import Sgd
 from dsgd.plots import Series, curves
 from dsgd.run import Run
-from dsgd.statistics import mean_interval, shown
-from dsgd.study import Claim, Figure, Judged, Report, Table, judge
+from dsgd.study import Claim, Figure, Judged, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
@@ -137,7 +135,7 @@ def runs(settings: Settings) -> dict[str, Run]:
     """Every run of the study by its label: where, the method, the seed."""
     return {
         f"{place} {method} {seed}": _run(settings, place, method, seed)
-        for seed in _seeds(settings)
+        for seed in seeds_of(settings)
         for place, method in _trained()
     }
 
@@ -167,10 +165,6 @@ def _data(data: DataSource, seed: int) -> DataSource:
     return data
 
 
-def _seeds(settings: Settings) -> range:
-    return range(settings.seed, settings.seed + settings.seeds)
-
-
 def _trained() -> Iterator[tuple[str, str]]:
     yield from ((place, method) for place, methods in TRAINED.items() for method in methods)
 
@@ -184,13 +178,9 @@ class Ends:
 
     def values(self, name: str, place: str, method: str, whose: str = "mean_model") -> list[float]:
         """A value a seed."""
-        rows = (self.found[f"{place} {method} {seed}"][-1] for seed in _seeds(self.settings))
+        rows = (self.found[f"{place} {method} {seed}"][-1] for seed in seeds_of(self.settings))
         unit = 100 if name.startswith(("accuracy", "ece")) else 1
         return [unit * cast("float", row[f"{name}_{whose}"]) for row in rows]
-
-    def less(self, name: str, one: tuple[str, str], other: tuple[str, str]) -> list[float]:
-        """Paired differences."""
-        return [a - b for a, b in zip(self.values(name, *one), self.values(name, *other), strict=True)]
 
     def named(self, place: str, method: str) -> str:
         name = self.settings.named(method)
@@ -211,7 +201,7 @@ class Ends:
         what_words = shown_as.get(what, f"{shown_as['nll']} after one temperature each")
         bounds = f"within {high:g}" if low is not None and high is not None else _bound(low, high)
         words = f"{what_words} of {self.named(*one)} less {self.named(*other)}'s: {bounds}"
-        return _claim(name, self.less(what, one, other), low, high, words, control)
+        return _claim(name, differences(self.values(what, *one), self.values(what, *other)), low, high, words, control)
 
 
 def _bound(low: float | None, high: float | None) -> str:
@@ -219,11 +209,9 @@ def _bound(low: float | None, high: float | None) -> str:
 
 
 def _claim(
-    name: str, values: Sequence[float], low: float | None, high: float | None, words: str, control: bool = False
+    name: str, values: Measurements, low: float | None, high: float | None, words: str, control: bool = False
 ) -> Claim:
-    return histories.sample([value] for value in values).claim(
-        name, "control" if control else "claim", low, high, words
-    )
+    return one_a_seed(values).claim(name, "control" if control else "claim", low, high, words)
 
 
 def _claims(ends: Ends) -> Iterator[Claim]:
@@ -247,9 +235,9 @@ def _claims(ends: Ends) -> Iterator[Claim]:
 def _controls(ends: Ends) -> Iterator[Claim]:
     temperatures = ends.values("temperature", ONE, SGD)
     yield _claim("SGD is overconfident", temperatures, 1.1, None, "T of SGD: at least 1.1", True)
-    pairs = zip(ends.values("ece_calibrated", ONE, SGD), ends.values("ece", ONE, SGD), strict=True)
+    mended = differences(ends.values("ece_calibrated", ONE, SGD), ends.values("ece", ONE, SGD))
     words = "ECE of SGD, in points, after one temperature less before: at most -1"
-    yield _claim("a temperature mends it", [after - before for after, before in pairs], None, -1, words, True)
+    yield _claim("a temperature mends it", mended, None, -1, words, True)
     yield ends.claim("running statistics", "ece", (RECALIBRATED, SGD), (RING, SGD), -1, 1, control=True)
 
 
@@ -257,7 +245,7 @@ def report(settings: Settings, found: Histories) -> Report:
     """The claims, and the tables and figures behind them."""
     ends = Ends(settings, found)
     claims = [*_claims(ends), *_controls(ends)]
-    answer = _answer(ends, {one.claim.name: one for one in judge(claims)})
+    answer = _answer(ends, judged(claims))
     return Report(claims, (_scores(ends),), tuple(_figures(ends)), settings.departures, answer, DEFINITIONS)
 
 
@@ -266,7 +254,7 @@ def _scores(ends: Ends) -> Table:
     rows: list[tuple[str | float, ...]] = []
     for place, method in _trained():
         values = {name: ends.values(name, place, method) for name in names}
-        cells = (shown(mean_interval(values[name])) for name in ("accuracy", "ece"))
+        cells = (cell(values[name]) for name in ("accuracy", "ece"))
         rows.append((place, ends.settings.named(method), *cells, *(fmean(values[name]) for name in names[2:])))
     columns = ("model", "method", "accuracy, %", "ECE", "calibrated", "NLL", "calibrated", "Brier", "T")
     caption = "Of the mean model; means over seeds, accuracy and ECE in points with 95 % intervals, in 15 bins."
@@ -283,28 +271,25 @@ def _figures(ends: Ends) -> Iterator[Figure]:
     yield curves("Accuracy and calibration", series, "test accuracy, %", "ECE, points", caption, joined=False)
 
 
-def _answer(ends: Ends, judged: Mapping[str, Judged]) -> str:
+def _answer(ends: Ends, verdicts: Mapping[str, Judged]) -> str:
     """What was found, in words and measured numbers."""
 
-    def of(name: str) -> str:
-        return shown(mean_interval(judged[name].claim.values))
-
-    def nll(name: str) -> str:
-        return shown(mean_interval(judged[name].claim.values), 3)
+    def of(name: str, digits: int = 2) -> str:
+        return cell(verdicts[name].claim.values, digits)
 
     large, small, csam = (ends.settings.named(method) for method in (LARGE, SAM, CSAM))
-    alone = judged["CSAM beyond the weight: ECE"].verdict
+    alone = verdicts["CSAM beyond the weight: ECE"].verdict
     whose = {
         "supported": "is not the work of that weight alone",
         "refuted": "is mostly the work of that weight",
         "inconclusive": "may be the work of that weight",
     }
-    shares = judged["D-SGD beyond its small batches: ECE"].verdict == "supported"
+    shares = verdicts["D-SGD beyond its small batches: ECE"].verdict == "supported"
     paragraphs = (
         f"{large} changes SGD's ECE by {of('SAM: ECE')} points and its accuracy by {of('SAM: accuracy')}; {csam} "
         f"changes {small}'s ECE by {of('CSAM beyond SAM: ECE')}. SGD with CSAM's weight and no SAM changes SGD's by "
         f"{of('weight alone: ECE')}, and CSAM that by {of('CSAM beyond the weight: ECE')}: what CSAM does to it "
-        f"{whose[alone]}. In NLL the SAM in it changes {nll('CSAM beyond the weight: NLL')}.",
+        f"{whose[alone]}. In NLL the SAM in it changes {of('CSAM beyond the weight: NLL', 3)}.",
         f"D-SGD changes SGD's ECE by {of('D-SGD: ECE')} points, and by {of('D-SGD beyond its small batches: ECE')} "
         f"that of C-SGD on the same mini-batches: it {'does' if shares else 'does not'} calibrate as SAM does. As "
         f"its local step, {large} changes its ECE by {of('ring, SAM: ECE')}.",

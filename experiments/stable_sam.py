@@ -33,14 +33,13 @@ from math import log
 from statistics import fmean
 from typing import cast
 
-from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist, LabelNoise
 from dsgd.gradients import Gradient
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.sam import Sam
 from dsgd.gradients.ssam import Ssam
 from dsgd.gradients.usam import Usam
-from dsgd.histories import Histories
+from dsgd.histories import Histories, Measurements, band, cell, differences, judged, one_a_seed, seeds_of, select
 from dsgd.learning_rates import Cosine
 from dsgd.metrics import Accuracy, Consensus
 from dsgd.models import Mlp, Model, ResNet18
@@ -49,8 +48,7 @@ from dsgd.plots import Series, curves
 from dsgd.quadratics import asked, escape, stable_lr
 from dsgd.randomness import generator
 from dsgd.run import Run
-from dsgd.statistics import mean_interval, shown
-from dsgd.study import Claim, Figure, Judged, Report, Table, judge
+from dsgd.study import Claim, Figure, Judged, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
@@ -138,7 +136,7 @@ presets = {
 def runs(settings: Settings) -> dict[str, Run]:
     """Every run of the study by its label: where, the method, learning rate and momentum, the seed."""
     found: dict[str, Run] = {}
-    for seed in _seeds(settings):
+    for seed in seeds_of(settings):
         for place, method, rate in _swept(settings):
             run = _run(settings, place, method, rate, settings.data, settings.steps, seed)
             found[f"{place} {method} {_words(rate)} {seed}"] = run
@@ -183,10 +181,6 @@ def _gradient(method: str) -> Gradient:
 
 def _words(rate: Rate) -> str:
     return " ".join(f"{number:g}" for number in rate)
-
-
-def _seeds(settings: Settings) -> range:
-    return range(settings.seed, settings.seed + settings.seeds)
 
 
 # The exact recursions: plain descent on quadratics.
@@ -286,17 +280,17 @@ class Ends:
 
     def accuracies(self, runs: str, name: str = ACCURACY) -> list[float]:
         """A value a seed of the runs whose label starts so; chance where one diverged."""
-        rows = [self.found[f"{runs} {seed}"][-1] for seed in _seeds(self.settings)]
+        rows = [self.found[f"{runs} {seed}"][-1] for seed in seeds_of(self.settings)]
         return [CHANCE if row.get("diverged") else cast(float, row[name]) for row in rows]
 
     def diverged(self, runs: str) -> int:
-        return sum(bool(rows[-1].get("diverged")) for rows in histories.select(self.found, runs))
+        return sum(bool(rows[-1].get("diverged")) for rows in select(self.found, runs))
 
     def at(self, place: str, method: str, rate: int) -> list[float]:
         return self.accuracies(f"{place} {method} {_words(self.settings.sweep[rate])}")
 
-    def gain(self, place: str, one: str, other: str, rate: int) -> list[float]:
-        return _less(self.at(place, one, rate), self.at(place, other, rate))
+    def gain(self, place: str, one: str, other: str, rate: int) -> Measurements:
+        return differences(self.at(place, one, rate), self.at(place, other, rate))
 
     def above(self, place: str, one: str, other: str, rate: int, by: float) -> Claim:
         at = ("ring, " if place == "ring" else "") + self.named(rate)
@@ -311,16 +305,10 @@ class Ends:
         return f"lr {lr:g}" + (f", momentum {momentum:g}" if momentum else "")
 
 
-def _less(one: Sequence[float], other: Sequence[float]) -> list[float]:
-    return [a - b for a, b in zip(one, other, strict=True)]
-
-
 def _claim(
-    name: str, values: Sequence[float], low: float | None, high: float | None, words: str, control: bool = False
+    name: str, values: Measurements, low: float | None, high: float | None, words: str, control: bool = False
 ) -> Claim:
-    return histories.sample([value] for value in values).claim(
-        name, "control" if control else "claim", low, high, words
-    )
+    return one_a_seed(values).claim(name, "control" if control else "claim", low, high, words)
 
 
 def _sweep_claims(ends: Ends) -> Iterator[Claim]:
@@ -347,12 +335,15 @@ def _noise_claims(ends: Ends) -> Iterator[Claim]:
     sgd, d_sgd = ends.noisy("SGD"), ends.noisy("SGD", "ring")
     for place, whose, base in (("one", "noise", sgd), ("ring", "noise, ring", d_sgd)):
         for method in ("SAM(0.5)", "SSAM-U(1)"):
-            gain, words = _less(ends.noisy(method, place), base), f"{whose}: accuracy of {method} less SGD's >= 0.1"
+            gain, words = (
+                differences(ends.noisy(method, place), base),
+                f"{whose}: accuracy of {method} less SGD's >= 0.1",
+            )
             yield _claim(f"{whose}: {method}", gain, 0.1, None, words)
-    gain = _less(ends.noisy("SSAM-U(0.5)"), ends.noisy("USAM(0.5)"))
+    gain = differences(ends.noisy("SSAM-U(0.5)"), ends.noisy("USAM(0.5)"))
     yield _claim("noise: SSAM-U like USAM", gain, 0, None, "noise: accuracy of SSAM-U(0.5) less USAM(0.5)'s >= 0")
     words = "noise: accuracy of D-SGD on the ring less SGD's >= 0.1"
-    yield _claim("noise: D-SGD like SAM", _less(d_sgd, sgd), 0.1, None, words)
+    yield _claim("noise: D-SGD like SAM", differences(d_sgd, sgd), 0.1, None, words)
     learnt = ends.accuracies("noise one SGD", "train_accuracy_mean_model")
     words = "accuracy of SGD on its noisy training labels >= 0.9"
     yield _claim("noise: SGD learns it by heart", learnt, 0.9, None, words, True)
@@ -363,7 +354,7 @@ def report(settings: Settings, found: Histories) -> Report:
     ends = Ends(settings, found)
     claims = [*_recursion_claims(), *_sweep_claims(ends), *_noise_claims(ends)]
     tables = (_thresholds(), _saddle(), _sweep(ends), _noise(ends))
-    answer = _answer(ends, {one.claim.name: one for one in judge(claims)})
+    answer = _answer(ends, judged(claims))
     return Report(claims, tables, tuple(_figures(ends)), settings.departures, answer, DEFINITIONS)
 
 
@@ -388,17 +379,13 @@ def _saddle() -> Table:
     return Table("Leaving the saddle", columns, rows, "Until |y| > 1 on x^2 - y^2 from (-3, -0.01) at lr 0.01.")
 
 
-def _shown(values: Sequence[float]) -> str:
-    return shown(mean_interval(values), 3)
-
-
 def _sweep(ends: Ends) -> Table:
     rows: list[tuple[str | float | None, ...]] = []
     for place, method, rate in _swept(ends.settings):
         runs = f"{place} {method} {_words(rate)}"
         accuracies, worst = ends.accuracies(runs), ends.accuracies(runs, "test_accuracy_replicas_worst")
         failed = sum(accuracy < 0.5 for accuracy in accuracies)
-        cells = (_shown(accuracies), _shown(worst) if place == "ring" else None, failed, ends.diverged(runs))
+        cells = (cell(accuracies, 3), cell(worst, 3) if place == "ring" else None, failed, ends.diverged(runs))
         rows.append((place, method, *rate, *cells))
     columns = ("model", "method", "lr", "momentum", "test accuracy", "worst replica's", "below 0.5", "diverged")
     caption = "Means over seeds with 95 % intervals; below 0.5 and diverged are numbers of runs; chance is 0.1."
@@ -409,7 +396,7 @@ def _noise(ends: Ends) -> Table:
     rows = []
     for place, method in _each(NOISY):
         learnt = ends.accuracies(f"noise {place} {method}", "train_accuracy_mean_model")
-        rows.append((place, method, _shown(ends.noisy(method, place)), _shown(learnt)))
+        rows.append((place, method, cell(ends.noisy(method, place), 3), cell(learnt, 3)))
     caption = f"{ends.settings.noise:.0%} of the training labels drawn anew; means over seeds with 95 % intervals."
     return Table("Label noise", ("model", "method", "test accuracy", "accuracy on noisy labels"), rows, caption)
 
@@ -424,7 +411,7 @@ def _figures(ends: Ends) -> Iterator[Figure]:
     rates = [lr for lr, _ in ends.settings.sweep[: FAR + 1]]
     for place, where in (("one", ""), ("ring", ", D-SGD on the ring")):
         series = [
-            histories.band(method, rates, list(zip(*(ends.at(place, method, k) for k in range(FAR + 1)), strict=True)))
+            band(method, rates, list(zip(*(ends.at(place, method, k) for k in range(FAR + 1)), strict=True)))
             for method in SWEPT[place]
         ]
         caption = "Median and range over seeds, diverged runs as chance."
@@ -432,7 +419,7 @@ def _figures(ends: Ends) -> Iterator[Figure]:
         yield curves(title, series, "learning rate", "test accuracy", caption, logarithmic="x")
 
 
-def _answer(ends: Ends, judged: Mapping[str, Judged]) -> str:
+def _answer(ends: Ends, verdicts: Mapping[str, Judged]) -> str:
     """What was found, in words and measured numbers."""
 
     def over(place: str) -> str:
@@ -444,7 +431,7 @@ def _answer(ends: Ends, judged: Mapping[str, Judged]) -> str:
     def noisy(place: str) -> str:
         return ", ".join(f"{method} {fmean(ends.noisy(method, place)):.3f}" for method in NOISY[place])
 
-    left = judged["saddle: SSAM leaves what traps SAM"].verdict == "supported"
+    left = verdicts["saddle: SSAM leaves what traps SAM"].verdict == "supported"
     stable = [f"{_stable(*of, 'ten'):.2f}" for of in (("SSAM-U", 1.0), ("SGD", 0.0), ("USAM", 1.0))]
     rates = " / ".join(f"{lr:g}" for lr, _ in ends.settings.sweep[: FAR + 1])
     paragraphs = (

@@ -14,7 +14,7 @@ from dsgd.backends import BACKENDS
 from dsgd.config import ConfigError, load, load_config, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
-from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut
+from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut, InputNoise, LabelNoise
 from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
@@ -40,6 +40,8 @@ NEEDS_MORE = (
     "until",
     "phases",
     "held_out",
+    "label_noise",
+    "input_noise",
 )  # rows with a knob that has no default
 
 
@@ -93,6 +95,8 @@ RUNS = {
     "phases": Run(gossip=Phases((Once(), Until(1.0, most=4), Adaptive(power=2.0)), (10, 20))),
     "a deep ensemble": Run(local_steps=1001, starts="own", metrics=(Uncertainty(scales=(0.5, 1.0)),)),
     "held out": Run(task=Task(HeldOut(Digits(train_size=640), 64))),
+    "input noise": Run(task=Task(InputNoise(Digits(), 0.1, draw=2))),
+    "label noise": Run(task=Task(LabelNoise(Digits(centred=True), 0.2, draw=3))),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
 }

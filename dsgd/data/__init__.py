@@ -7,6 +7,8 @@ from dsgd.data.digits import Digits
 from dsgd.data.examples import DataSet, DataSource, Examples
 from dsgd.data.fashion_mnist import FashionMnist
 from dsgd.data.held_out import HeldOut
+from dsgd.data.input_noise import InputNoise
+from dsgd.data.label_noise import LabelNoise
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.sampling import Sampler, sampler
@@ -17,6 +19,8 @@ DATASETS: dict[str, type[DataSource]] = {
     "cifar10": Cifar10,
     "no_data": NoData,
     "held_out": HeldOut,
+    "label_noise": LabelNoise,
+    "input_noise": InputNoise,
 }
 
 __all__ = [
@@ -32,6 +36,8 @@ __all__ = [
     "FashionMnist",
     "HeldOut",
     "Iid",
+    "InputNoise",
+    "LabelNoise",
     "NoData",
     "Partition",
     "Sampler",

@@ -26,11 +26,13 @@ class Digits:
 
     `train_size` keeps the first so many of the shuffled training examples. Another `test_size` is another split, for
     studies that need many examples to judge by, and so is another `split`, for those of more than one test set.
+    `centred` pixels are in [-1, 1].
     """
 
     train_size: int | None = None
     test_size: int = TEST
     split: int = 0
+    centred: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.test_size < ALL:
@@ -47,7 +49,8 @@ class Digits:
 @lru_cache(maxsize=8)
 def _load(spec: Digits) -> DataSet:
     pixels, y = _pixels_and_labels()
-    x = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    scaled = pixels / 8 - 1 if spec.centred else pixels / 16
+    x = scaled.astype(np.float32).reshape(-1, 1, 8, 8)
     train, test = stratified_split(y, spec.test_size, generator(spec.split, "digits", "split"))
     train = train[: spec.train_size]
     found = hashlib.sha256(pixels.tobytes() + y.tobytes()).hexdigest()

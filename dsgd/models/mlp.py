@@ -15,22 +15,28 @@ from dsgd.models.shapes import check_norm, check_positive
 if TYPE_CHECKING:
     from torch import nn
 
+INITS = ("torch", "he")
+
 
 @dataclass(frozen=True)
 class Mlp:
     """Hidden layers of `widths` with an activation after each, then a linear layer; no widths is softmax regression.
 
-    `norm` is what stands before each activation: none, layer, or batch.
+    `norm` is what stands before each activation: none, layer, or batch. `init` is the linear layers' start: torch's
+    own, or he, normal weights of variance 2 / fan-in and no biases (He et al. 2015, arXiv 1502.01852).
     """
 
     widths: tuple[int, ...] = (64, 32)
     activation: str = "tanh"
     norm: str = "none"
+    init: str = "torch"
 
     def __post_init__(self) -> None:
         check_positive("widths", self.widths)
         check_activation(self.activation)
         check_norm(self.norm, ("none", "layer", "batch"))
+        if self.init not in INITS:
+            raise ValueError(f"init is {self.init}; allowed are {', '.join(INITS)}")
 
     @property
     def least_batch_size(self) -> int:
@@ -43,11 +49,13 @@ class Mlp:
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A module from inputs (batch, *shape) to logits (batch, classes)."""
+        sizes = (math.prod(shape), *self.widths)
+        net = self._plain(sizes, classes) if self.norm == "none" else self._normalised(sizes, classes)
+        return _he(net) if self.init == "he" else net
+
+    def _plain(self, sizes: tuple[int, ...], classes: int) -> nn.Module:
         from torch import nn
 
-        sizes = (math.prod(shape), *self.widths)
-        if self.norm != "none":
-            return self._normalised(sizes, classes)
         layers: list[nn.Module] = [nn.Flatten()]
         for into, out in pairwise(sizes):
             layers += [nn.Linear(into, out), ACTIVATIONS[self.activation]()]
@@ -62,3 +70,14 @@ class Mlp:
             layers[f"norm{k}"] = batch_norm(out) if self.norm == "batch" else nn.LayerNorm(out)
             layers[f"act{k}"] = ACTIVATIONS[self.activation]()
         return nn.Sequential(OrderedDict(**layers, output=nn.Linear(sizes[-1], classes)))
+
+
+def _he(net: nn.Module) -> nn.Module:
+    """The module with its linear layers drawn anew."""
+    from torch import nn
+
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    return net

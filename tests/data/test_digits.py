@@ -19,6 +19,13 @@ def test_shapes_and_range() -> None:
     assert (data.classes, data.criterion) == (10, "cross_entropy")
 
 
+def test_centred_pixels_are_the_same_ones_around_zero() -> None:
+    plain, centred = Digits(split=2).load(), Digits(split=2, centred=True).load()
+    np.testing.assert_array_equal(centred.test.x, 2 * plain.test.x - 1)  # sixteenths: exact in float32
+    np.testing.assert_array_equal(centred.test.y, plain.test.y)
+    assert centred.sha256 == plain.sha256
+
+
 def test_the_bytes_are_those_of_scikit_learn() -> None:
     assert Digits().load().sha256 == "65e5b4619795efb40c1082f4c350c049e4ad552200d369b6ae99e21eef5e72c5"
 

@@ -20,6 +20,7 @@ CASES: list[Model] = [
     Mlp(),
     Mlp(widths=(), activation="gelu"),
     Mlp(widths=(5,), activation="softplus"),
+    Mlp(widths=(5,), activation="relu", init="he"),
     TwoLayer(),
     TwoLayer(width=7, activation="tanh", bias=False, train_head=False),
     Cnn(),
@@ -147,6 +148,21 @@ def test_quadratic_takes_whole_numbers() -> None:
     assert Quadratic(dimension=2, curvature=1).build((0,), 1)(torch.zeros(1, 0)).dtype == torch.float32
 
 
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_he_weights_have_twice_the_variance_of_one_over_fan_in(norm: str) -> None:
+    torch.manual_seed(0)
+    built = Mlp((128, 64), "relu", norm, init="he").build(DIGITS, 10)
+    linear = [layer for layer in built.modules() if isinstance(layer, torch.nn.Linear)]
+    assert [layer.in_features for layer in linear] == [64, 128, 64]
+    for layer in linear:
+        weight = layer.weight.detach()
+        assert float(weight.var()) * layer.in_features / 2 == pytest.approx(1, abs=0.2)  # 640 numbers at least
+        assert weight.abs().max() > 2.5 * weight.std()  # normal, not uniform
+        assert layer.bias.count_nonzero() == 0
+    norms = [layer.weight for layer in built.modules() if isinstance(layer, torch.nn.LayerNorm)]
+    assert all((weight == 1).all() for weight in norms)
+
+
 def test_a_fixed_head_is_a_buffer() -> None:
     model = TwoLayer(train_head=False).build(DIGITS, 10)
     assert [tuple(leaf.shape) for leaf in model.parameters()] == [(100, 64), (100,)]
@@ -170,6 +186,8 @@ def test_impossible_knobs() -> None:
         Mlp(activation="sine")
     with pytest.raises(ValueError, match=r"widths=\(8, 0\) is not possible: every number must be at least 1"):
         Mlp(widths=(8, 0))
+    with pytest.raises(ValueError, match="init is xavier; allowed are torch, he"):
+        Mlp(init="xavier")
     with pytest.raises(ValueError, match="groups=3 is not possible: give a divisor of 16"):
         ResNet8(groups=3)
     with pytest.raises(ValueError, match="groups=0 is not possible: give a divisor of 64"):

@@ -14,7 +14,7 @@ from dsgd.backends import BACKENDS
 from dsgd.config import ConfigError, load, load_config, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
-from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut
+from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut, LongTail
 from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
@@ -40,6 +40,7 @@ NEEDS_MORE = (
     "until",
     "phases",
     "held_out",
+    "long_tail",
 )  # rows with a knob that has no default
 
 
@@ -93,6 +94,7 @@ RUNS = {
     "phases": Run(gossip=Phases((Once(), Until(1.0, most=4), Adaptive(power=2.0)), (10, 20))),
     "a deep ensemble": Run(local_steps=1001, starts="own", metrics=(Uncertainty(scales=(0.5, 1.0)),)),
     "held out": Run(task=Task(HeldOut(Digits(train_size=640), 64))),
+    "long tail": Run(task=Task(LongTail(Digits(), 100, 0.02, split=3, test_each=20))),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
 }

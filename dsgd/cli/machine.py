@@ -11,11 +11,12 @@ from typing import Any
 
 from dsgd import __version__
 from dsgd.cli.printed import say
-from dsgd.data import HeldOut
+from dsgd.data import HeldOut, LongTail
 from dsgd.results import machine
 from dsgd.tasks import TASKS
 
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "pydantic", "ray", "cvxpy", "numba")
+OF_ANOTHER = (HeldOut, LongTail)  # parts of a data set, of no files of their own
 
 
 def checkup() -> dict[str, Any]:
@@ -26,7 +27,7 @@ def checkup() -> dict[str, Any]:
         "packages": {name: installed(name) for name in PACKAGES},
         "ray_importable": find_spec("ray") is not None,
         **_torch(),
-        "data": {name: _found(kind) for name, kind in TASKS.items() if kind is not HeldOut},
+        "data": {name: _found(kind) for name, kind in TASKS.items() if kind not in OF_ANOTHER},
         "runs_writable": writable(Path("runs")),
         "warnings": [warning] if (warning := torch_warning()) else [],
     }

@@ -7,6 +7,7 @@ from dsgd.data.digits import Digits
 from dsgd.data.examples import DataSet, DataSource, Examples
 from dsgd.data.fashion_mnist import FashionMnist
 from dsgd.data.held_out import HeldOut
+from dsgd.data.long_tail import LongTail
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.sampling import Sampler, sampler
@@ -17,6 +18,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "cifar10": Cifar10,
     "no_data": NoData,
     "held_out": HeldOut,
+    "long_tail": LongTail,
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "FashionMnist",
     "HeldOut",
     "Iid",
+    "LongTail",
     "NoData",
     "Partition",
     "Sampler",

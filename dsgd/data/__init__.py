@@ -9,6 +9,7 @@ from dsgd.data.fashion_mnist import FashionMnist
 from dsgd.data.held_out import HeldOut
 from dsgd.data.input_noise import InputNoise
 from dsgd.data.label_noise import LabelNoise
+from dsgd.data.long_tail import LongTail
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.sampling import Sampler, sampler
@@ -21,6 +22,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "held_out": HeldOut,
     "label_noise": LabelNoise,
     "input_noise": InputNoise,
+    "long_tail": LongTail,
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Iid",
     "InputNoise",
     "LabelNoise",
+    "LongTail",
     "NoData",
     "Partition",
     "Sampler",

@@ -1,6 +1,7 @@
 """What is measured: one quantity a file."""
 
 from dsgd.metrics.accuracy import Accuracy
+from dsgd.metrics.class_accuracy import ClassAccuracy
 from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.curvature import Curvature
 from dsgd.metrics.equivalence import Equivalence, probe
@@ -16,6 +17,7 @@ from dsgd.metrics.uncertainty import Uncertainty
 METRICS: dict[str, type[Metric]] = {
     "consensus": Consensus,
     "accuracy": Accuracy,
+    "class_accuracy": ClassAccuracy,
     "curvature": Curvature,
     "sharpness": Sharpness,
     "smoothing": Smoothing,
@@ -30,6 +32,7 @@ METRICS: dict[str, type[Metric]] = {
 __all__ = [
     "METRICS",
     "Accuracy",
+    "ClassAccuracy",
     "Consensus",
     "Curvature",
     "Equivalence",

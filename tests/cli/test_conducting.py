@@ -84,7 +84,7 @@ def test_settings_of_a_study_are_changed_by_name(dsgd_command: Dsgd, monkeypatch
     assert seen["words"] == list(words)
     assert seen["changes"]["n"] == 9
     assert seen["changes"]["lrs"] == (0.1, 0.2)
-    assert repr(seen["changes"]["rough"]) == "Mlp(widths=(4,), activation='relu', norm='none')"
+    assert repr(seen["changes"]["rough"]) == "Mlp(widths=(4,), activation='relu', norm='none', init='uniform')"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from dsgd.backends import BACKENDS
 from dsgd.config import ConfigError, load, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
-from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut, InputNoise, LabelNoise
+from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut, InputNoise, LabelNoise, LongTail
 from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
@@ -26,20 +27,9 @@ from dsgd.yaml_values import read_text, to_text
 from topologies import GRAPHS, SCHEDULES, WEIGHTS, OnePeerExponential, Periodic, Permuted, Static, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 RING = Topology("ring", 8)
-NEEDS_MORE = (
-    "replay",
-    "periodic",
-    "partial",
-    "repeated",
-    "until",
-    "phases",
-    "held_out",
-    "label_noise",
-    "input_noise",
-)  # rows with a knob that has no default
 
 
 def problems(config: Any, *overrides: str) -> tuple[str, ...]:
@@ -49,20 +39,29 @@ def problems(config: Any, *overrides: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
+def complete(table: Mapping[str, Any]) -> list[str]:
+    """The rows that need nothing but their name: every knob has a default."""
+    return [
+        name
+        for name, kind in table.items()
+        if not any(knob.default is MISSING and knob.default_factory is MISSING for knob in fields(kind))
+    ]
+
+
 def every_row() -> Iterator[dict[str, Any]]:
     """A configuration for each row of each table."""
     for key, table in (("task", TASKS), ("model", MODELS), ("gradient", GRADIENTS), ("optimizer", OPTIMIZERS)):
-        yield from ({"task": "digits", key: name} for name in table if name not in NEEDS_MORE)
+        yield from ({"task": "digits", key: name} for name in complete(table))
     yield from ({"task": "digits", "learning_rate": name} for name in LEARNING_RATES)
-    yield from ({"task": "digits", "gossip": name} for name in GOSSIPS if name not in NEEDS_MORE)
+    yield from ({"task": "digits", "gossip": name} for name in complete(GOSSIPS))
     yield from ({"task": "digits", "twins": [name]} for name in TWINS)
     yield from ({"task": "digits", "metrics": [name]} for name in METRICS)
     yield from ({"task": "digits", "backend": name} for name in BACKENDS)
     yield from ({"task": {"name": "digits", "partition": name}} for name in PARTITIONS)
     yield from ({"task": "digits", "topology": {"graph": name, "n": 16}} for name in GRAPHS)
     yield from ({"task": "digits", "topology": {"weights": name}} for name in WEIGHTS)
-    yield from ({"task": "digits", "topology": {"schedule": s}} for s in SCHEDULES if s not in NEEDS_MORE)
-    sources = [name for name in SOURCES if name not in NEEDS_MORE]
+    yield from ({"task": "digits", "topology": {"schedule": s}} for s in complete(SCHEDULES))
+    sources = complete(SOURCES)
     yield from ({"task": "digits", "gradient": {"name": "weight_diversity", "source": name}} for name in sources)
 
 
@@ -87,6 +86,7 @@ RUNS = {
     "held out": Run(task=Task(HeldOut(Digits(train_size=640), 64))),
     "input noise": Run(task=Task(InputNoise(Digits(), 0.1, draw=2))),
     "label noise": Run(task=Task(LabelNoise(Digits(centred=True), 0.2, draw=3))),
+    "long tail": Run(task=Task(LongTail(Digits(), 100, 0.02, split=3, test_each=20))),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
 }

@@ -20,7 +20,7 @@ CASES: list[Model] = [
     Mlp(),
     Mlp(widths=(), activation="gelu"),
     Mlp(widths=(5,), activation="softplus"),
-    Mlp(widths=(5,), activation="relu", init="he"),
+    Mlp(widths=(5,), activation="relu", norm="layer", init="he"),
     TwoLayer(),
     TwoLayer(width=7, activation="tanh", bias=False, train_head=False),
     Cnn(),
@@ -169,6 +169,18 @@ def test_a_fixed_head_is_a_buffer() -> None:
     assert [tuple(leaf.shape) for leaf in model.buffers()] == [(10, 100), (10,)]
 
 
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_he_s_start_keeps_the_size_of_activations_and_pytorch_s_own_lets_it_shrink(norm: str) -> None:
+    """A layer and its ReLU pass on all of the input's mean square, or half of a uniform weight's third."""
+    x = torch.randn(500, 3, 32, 32)
+    for init, ratio in (("he", 1.0), ("uniform", 1 / 6)):
+        model = Mlp((3072,), "relu", norm, init).build(CIFAR, 10)
+        (first, last) = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+        found = torch.relu(first(x.flatten(1))).square().mean() / x.square().mean()
+        assert float(found.detach()) == pytest.approx(ratio, rel=0.03)
+        assert (float(last.bias.detach().abs().max()) == 0) == (init == "he")
+
+
 def test_blocks_halve_the_image_and_double_the_channels() -> None:
     model = ResNet18().build(CIFAR, 10)
     hidden = torch.randn(1, *CIFAR)
@@ -186,7 +198,7 @@ def test_impossible_knobs() -> None:
         Mlp(activation="sine")
     with pytest.raises(ValueError, match=r"widths=\(8, 0\) is not possible: every number must be at least 1"):
         Mlp(widths=(8, 0))
-    with pytest.raises(ValueError, match="init is xavier; allowed are torch, he"):
+    with pytest.raises(ValueError, match="init is xavier; allowed are uniform, he, lecun"):
         Mlp(init="xavier")
     with pytest.raises(ValueError, match="groups=3 is not possible: give a divisor of 16"):
         ResNet8(groups=3)

@@ -23,6 +23,7 @@ from dsgd.perturbations import Cloud, Noise, cloud
 from dsgd.randomness import Key, Row, normal_rows, stream_key
 from dsgd.run import FULL, Run, twin_name
 from dsgd.state import Memory, State, When, mapped
+from dsgd.step_rules import step_rule
 from dsgd.tasks import Feed
 from dsgd.trees import Layout, Params, Scaled
 from topologies import KnobError
@@ -58,7 +59,7 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
     """The run's data and mini-batches; ValueError or FileNotFoundError for what only they or the graph can show."""
     mixing(run.topology)(0)
     data = run.task.data.load()
-    if getattr(run.model, "criterion", "cross_entropy") != data.criterion:
+    if (getattr(run.model, "criterion", None) == "output") != (data.criterion == "output"):
         raise KnobError(
             "model",
             "task no_data has no examples; add model=quadratic, a loss without data, and batch_size=full"
@@ -310,6 +311,7 @@ class Simulation:
             None if (found := statistics.get(STATISTICS)) is None else self._counted(found["rows"], params),
             {name: state.buffers[STATISTICS] for name, state in world.twins.items() if state.buffers},
             self.run.running_statistics == "recalibrate",
+            step_rule(self.run, world.step) if any(map(_reads_rule, self.run.metrics)) else None,
         )
 
     def _judged(self, p: Params) -> Params:
@@ -395,6 +397,10 @@ def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, st
 
 def _reads_gauges(metric: Metric) -> bool:
     return getattr(metric, "reads_gauges", False)
+
+
+def _reads_rule(metric: Metric) -> bool:
+    return getattr(metric, "reads_rule", False)
 
 
 def _as_rows(tensor: Tensor) -> Params:

@@ -9,6 +9,7 @@ from dsgd.data.fashion_mnist import FashionMnist
 from dsgd.data.held_out import HeldOut
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
+from dsgd.data.regression import Regression
 from dsgd.data.sampling import Sampler, sampler
 
 DATASETS: dict[str, type[DataSource]] = {
@@ -17,6 +18,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "cifar10": Cifar10,
     "no_data": NoData,
     "held_out": HeldOut,
+    "regression": Regression,
 }
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Iid",
     "NoData",
     "Partition",
+    "Regression",
     "Sampler",
     "Shards",
     "sampler",

@@ -22,8 +22,9 @@ Criterion = Callable[["Tensor", "Tensor"], "Tensor"]
 class Network:
     """A module as a function of one row of d numbers, and the loss of its outputs.
 
-    `criterion` is "cross_entropy", "output" where the module's output is itself the loss, or a function of outputs
-    (..., B, classes) and labels (..., B) to losses (..., B). `way` names the kernels that compute it for many rows.
+    `criterion` is "cross_entropy", "squared_error" (half of it, from the one-hot label less 1 / classes), "output"
+    where the module's output is itself the loss, or a function of outputs (..., B, classes) and labels (..., B) to
+    losses (..., B). `way` names the kernels that compute it for many rows.
     """
 
     module: nn.Module
@@ -89,12 +90,15 @@ class Network:
 
     def criterion_of(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Per-example losses (..., B) of outputs (..., B, classes), or (..., B) where these are the losses."""
-        from torch.nn.functional import cross_entropy
+        from torch.nn.functional import cross_entropy, one_hot
 
         if callable(self.criterion):
             return self.criterion(outputs, y)
         if self.criterion == "output":
             return outputs
+        if self.criterion == "squared_error":
+            classes = outputs.shape[-1]
+            return (outputs + 1 / classes - one_hot(y, classes)).square().sum(dim=-1) / 2
         return cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
 
 

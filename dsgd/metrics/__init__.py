@@ -11,6 +11,7 @@ from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
 from dsgd.metrics.smoothing import Smoothing
+from dsgd.metrics.stability import StabilityEdge
 from dsgd.metrics.uncertainty import Uncertainty
 
 METRICS: dict[str, type[Metric]] = {
@@ -25,6 +26,7 @@ METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
     "gauges": Gauges,
     "uncertainty": Uncertainty,
+    "stability_edge": StabilityEdge,
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Smoothing",
     "Snapshot",
     "Split",
+    "StabilityEdge",
     "Uncertainty",
     "Values",
     "probe",

@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 class Mlp:
     """Hidden layers of `widths` with an activation after each, then a linear layer; no widths is softmax regression.
 
-    `norm` is what stands before each activation: none, layer, or batch.
+    `norm` is what stands before each activation: none, layer, or batch. `init` uniform is torch's own; lecun draws the
+    weights from N(0, 1 / inputs) (LeCun et al. 1998) and lets the biases start at 0.
     """
 
     widths: tuple[int, ...] = (64, 32)
     activation: str = "tanh"
     norm: str = "none"
+    init: str = "uniform"
 
     def __post_init__(self) -> None:
         check_positive("widths", self.widths)
         check_activation(self.activation)
         check_norm(self.norm, ("none", "layer", "batch"))
+        if self.init not in ("uniform", "lecun"):
+            raise ValueError(f"init is {self.init}; allowed are uniform, lecun")
 
     @property
     def least_batch_size(self) -> int:
@@ -43,6 +47,12 @@ class Mlp:
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A module from inputs (batch, *shape) to logits (batch, classes)."""
+        module = self._layers(shape, classes)
+        if self.init == "lecun":
+            _draw_lecun(module)
+        return module
+
+    def _layers(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         from torch import nn
 
         sizes = (math.prod(shape), *self.widths)
@@ -62,3 +72,12 @@ class Mlp:
             layers[f"norm{k}"] = batch_norm(out) if self.norm == "batch" else nn.LayerNorm(out)
             layers[f"act{k}"] = ACTIVATIONS[self.activation]()
         return nn.Sequential(OrderedDict(**layers, output=nn.Linear(sizes[-1], classes)))
+
+
+def _draw_lecun(module: nn.Module) -> None:
+    from torch import nn
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+            nn.init.zeros_(layer.bias)

@@ -90,16 +90,24 @@ class Network:
 
     def criterion_of(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Per-example losses (..., B) of outputs (..., B, classes), or (..., B) where these are the losses."""
-        from torch.nn.functional import cross_entropy, one_hot
+        from torch.nn.functional import cross_entropy
 
         if callable(self.criterion):
             return self.criterion(outputs, y)
         if self.criterion == "output":
             return outputs
         if self.criterion == "squared_error":
-            classes = outputs.shape[-1]
-            return (outputs + 1 / classes - one_hot(y, classes)).square().sum(dim=-1) / 2
+            return _squared_error(outputs, y)
         return cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
+
+
+def _squared_error(outputs: Tensor, y: Tensor) -> Tensor:
+    """|output - one-hot label + 1 / classes|^2 / 2; torch's one_hot cannot be vmapped."""
+    import torch
+
+    classes = outputs.shape[-1]
+    targets = (y.unsqueeze(-1) == torch.arange(classes, device=y.device)).to(outputs.dtype) - 1 / classes
+    return (outputs - targets).square().sum(dim=-1) / 2
 
 
 class Kernels(Protocol):

@@ -23,6 +23,7 @@ Grads = Callable[["Tensor"], "Tensor"]  # (k, d) -> (k, d)
 
 DENSE = 32  # parameters up to which the whole matrix is as quick
 TOLERANCE = 1e-6  # of an eigenvalue, relative
+EXHAUSTED = 1e-12  # what is left of a direction, relative, where all of the space has been seen
 MOST_ITERATIONS = 300  # restarts of ARPACK
 
 
@@ -100,6 +101,29 @@ def top_eigenvalues(hessian: Hessian, count: int = 1, seed: int = 0) -> Spectrum
     order = torch.argsort(values, descending=True)
     values, vectors, products = values[order], vectors[order], products[order]
     return Spectrum(values, vectors, (products - values[:, None] * vectors).norm(dim=1))
+
+
+def largest_ritz_value(product: Callable[[Tensor], Tensor], start: Tensor, products: int) -> tuple[float, float]:
+    """The largest Ritz value of a symmetric operator on (d,) after so many Lanczos steps, and its residual.
+
+    At most the largest eigenvalue, and within the residual of one; all steps are kept orthogonal to each other. It
+    costs so many products whatever the spectrum: where eigenvalues lie close together, value is had before vector.
+    """
+    import torch
+
+    basis, alphas, betas = [start / start.norm()], list[float](), list[float]()
+    while True:
+        away = product(basis[-1])
+        alphas.append(float(away @ basis[-1]))
+        for _ in range(2):  # once leaves rounding errors behind
+            known = torch.stack(basis)
+            away = away - known.T @ (known @ away)
+        betas.append(float(away.norm()))
+        if len(alphas) == min(products, len(start)) or betas[-1] <= EXHAUSTED * max(map(abs, alphas)):
+            break
+        basis.append(away / betas[-1])
+    values, vectors = np.linalg.eigh(np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1))
+    return float(values[-1]), abs(betas[-1] * float(vectors[-1, -1]))
 
 
 def trace_samples(hessian: Hessian, probes: int, seed: int = 0, known: Tensor | None = None) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dsgd.communicators import Communicator, finite_rows
-from dsgd.metrics import Metric, Snapshot
+from dsgd.metrics import Snapshot
 from dsgd.run import Run
 from dsgd.state import STATISTICS
+from dsgd.step_rules import step_rule
 from dsgd.trees import Layout, Params
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def snapshot(simulation: Simulation, world: World) -> Snapshot | None:
 
     run, communicator, device = simulation.run, simulation.communicator, simulation.train.x.device
     params = communicator.collect(world.ensemble.params)
-    noted = world.ensemble.memory.get("gauges", {}) if any(map(_reads_gauges, run.metrics)) else {}
+    noted = world.ensemble.memory.get("gauges", {}) if _asked(run, "reads_gauges") else {}
     gauges = {name: collected(communicator, tensor) for name, tensor in noted.items()}
     statistics = {name: collected(communicator, tensor) for name, tensor in world.ensemble.buffers.items()}
     if params is None:
@@ -62,11 +63,13 @@ def snapshot(simulation: Simulation, world: World) -> Snapshot | None:
         None if (found := statistics.get(STATISTICS)) is None else counting(found),
         {name: state.buffers[STATISTICS] for name, state in world.twins.items() if state.buffers},
         run.running_statistics == "recalibrate",
+        step_rule(run, world.step) if _asked(run, "reads_rule") else None,
     )
 
 
-def _reads_gauges(metric: Metric) -> bool:
-    return getattr(metric, "reads_gauges", False)
+def _asked(run: Run, what: str) -> bool:
+    """Whether a metric of the run reads it."""
+    return any(getattr(metric, what, False) for metric in run.metrics)
 
 
 def _as_rows(tensor: Tensor) -> Params:

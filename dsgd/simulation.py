@@ -20,7 +20,7 @@ from dsgd.metrics import Snapshot, Split
 from dsgd.objectives import Objective, Tilted
 from dsgd.perturbations import Cloud, Noise, cloud
 from dsgd.randomness import Row, normal_rows
-from dsgd.run import FULL, Run, twin_name
+from dsgd.run import FULL, PARTS, Run, twin_name
 from dsgd.starts import start_network, start_row, starts
 from dsgd.state import STATISTICS, Memory, State, When, mapped
 from dsgd.tasks import Feed
@@ -53,17 +53,17 @@ class World:
 def check(run: Run) -> tuple[DataSet, Sampler]:
     """The run's data and mini-batches; ValueError or FileNotFoundError for what only they or the graph can show."""
     mixing(run.topology)(0)
-    data = run.task.data.load()
-    if getattr(run.model, "criterion", "cross_entropy") != data.criterion:
+    data, model = run.task.data.load(), PARTS.get(type(run.model), type(run.model).__name__)
+    if (getattr(run.model, "criterion", None) == "output") != (data.criterion == "output"):
         raise KnobError(
             "model",
             "task no_data has no examples; add model=quadratic, a loss without data, and batch_size=full"
             if data.criterion == "output"
-            else "model quadratic is a loss without data; add task=no_data and batch_size=full, or take another model",
+            else f"model {model} is a loss without data; add task=no_data and batch_size=full, or take another model",
         )
     if data.criterion == "output" and getattr(run.gradient, "classifies", False):
         kind = type(run.gradient).__name__
-        raise KnobError("gradient", f"gradient {kind} needs classes and labels, and model quadratic has none")
+        raise KnobError("gradient", f"gradient {kind} needs classes and labels, and model {model} has none")
     batch_size = None if run.batch_size == FULL else int(run.batch_size)
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
 

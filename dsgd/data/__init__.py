@@ -12,6 +12,7 @@ from dsgd.data.label_noise import LabelNoise
 from dsgd.data.long_tail import LongTail
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
+from dsgd.data.regression import Regression
 from dsgd.data.sampling import Sampler, sampler
 
 DATASETS: dict[str, type[DataSource]] = {
@@ -23,6 +24,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "label_noise": LabelNoise,
     "input_noise": InputNoise,
     "long_tail": LongTail,
+    "regression": Regression,
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "LongTail",
     "NoData",
     "Partition",
+    "Regression",
     "Sampler",
     "Shards",
     "sampler",

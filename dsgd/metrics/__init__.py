@@ -12,6 +12,7 @@ from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
 from dsgd.metrics.smoothing import Smoothing
+from dsgd.metrics.stability import StabilityEdge
 from dsgd.metrics.uncertainty import Uncertainty
 
 METRICS: dict[str, type[Metric]] = {
@@ -27,6 +28,7 @@ METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
     "gauges": Gauges,
     "uncertainty": Uncertainty,
+    "stability_edge": StabilityEdge,
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Smoothing",
     "Snapshot",
     "Split",
+    "StabilityEdge",
     "Uncertainty",
     "Values",
     "probe",

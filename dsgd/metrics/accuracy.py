@@ -53,7 +53,7 @@ def evaluate(network: Network, params: Params, split: Split) -> tuple[Tensor, Te
     with torch.no_grad():
         blocks = [_sums(network, params.like(rows), split) for rows in params.matrix.split(ROWS_AT_ONCE)]
     losses, hits = (torch.cat(sums) / len(split.y) for sums in zip(*blocks, strict=True))
-    return losses, hits if network.criterion == "cross_entropy" else None
+    return losses, hits if network.criterion != "output" else None
 
 
 def _sums(network: Network, params: Params, split: Split) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ def _sums(network: Network, params: Params, split: Split) -> tuple[Tensor, Tenso
         batch = Batch(network, split.x[part], split.y[part], shared=True)
         outputs = batch.logits(params)
         losses += network.criterion_of(outputs, batch.y.expand(params.rows, -1)).sum(dim=1)
-        if network.criterion == "cross_entropy":
+        if network.criterion != "output":
             hits += (outputs.argmax(dim=2) == batch.y).sum(dim=1)
     return losses, hits
 

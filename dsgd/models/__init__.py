@@ -9,6 +9,7 @@ from dsgd.models.cnn import Cnn
 from dsgd.models.linear import Linear
 from dsgd.models.mlp import Mlp
 from dsgd.models.quadratic import Quadratic
+from dsgd.models.quadratic_regression import QuadraticRegression
 from dsgd.models.resnet import ResNet8, ResNet18
 from dsgd.models.two_layer import TwoLayer
 
@@ -41,6 +42,7 @@ MODELS: dict[str, type[Model]] = {
     "resnet8": ResNet8,
     "resnet18": ResNet18,
     "quadratic": Quadratic,
+    "quadratic_regression": QuadraticRegression,
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "Mlp",
     "Model",
     "Quadratic",
+    "QuadraticRegression",
     "ResNet8",
     "ResNet18",
     "TwoLayer",

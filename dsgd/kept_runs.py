@@ -34,7 +34,7 @@ class StudyError(RuntimeError):
 
 @dataclass(frozen=True)
 class KeptRuns:
-    """Where a study's runs are kept, and how the missing ones are trained."""
+    """Where a study's runs are kept, how the missing ones are trained, and whether one that diverged is finished."""
 
     folder: Path
     backend: Backend
@@ -42,6 +42,7 @@ class KeptRuns:
     progress: Progress
     key: Callable[[Run], str]
     workers: int = 1
+    accepts_divergence: bool = False
 
     def folders(self, runs: Mapping[str, Run]) -> dict[str, Path]:
         """The folder of each run, by label; equal runs share one. FileNotFoundError where a run's data is missing."""
@@ -50,7 +51,7 @@ class KeptRuns:
     def train_missing(self, runs: Mapping[str, Run], folders: Mapping[str, Path]) -> int:
         """Train the runs that are not finished; returns how many. StudyError, after all, when some failed."""
         distinct = {folder: label for label, folder in folders.items()}
-        missing = {label: (runs[label], folder) for folder, label in distinct.items() if not _finished(folder)}
+        missing = {label: (runs[label], folder) for folder, label in distinct.items() if not self._finished(folder)}
         finished, failures = len(distinct) - len(missing), []
         left = Remaining({label: run.steps for label, (run, _) in missing.items()})
         workers = max(1, min(self.workers, len(missing) // RUNS_A_WORKER))
@@ -62,13 +63,21 @@ class KeptRuns:
         for done, (label, error) in enumerate(outcomes, start=1):
             left.took(label)
             self.progress(finished + done, len(distinct), label, left.seconds())
-            if error is not None:
+            if error is not None and not self._finished(folders[label]):
                 failures.append((label, error))
         if failures:
             label, error = failures[0]
             many = f"{len(failures)} of {len(distinct)} runs failed, first " if len(failures) > 1 else "run "
             raise StudyError(f"{many}{label!r}: {error}")
         return len(missing)
+
+    def _finished(self, folder: Path) -> bool:
+        try:
+            results.read_history(folder)
+            summary = results.read_summary(folder)
+            return summary["status"] == "ok" or (self.accepts_divergence and "diverged_after" in summary)
+        except (OSError, ValueError, KeyError):
+            return False
 
     def _in_turn(self, missing: Missing) -> Iterator[tuple[str, str | None]]:
         for part in self._parts(missing):
@@ -180,14 +189,6 @@ def _end_with_parent() -> None:
     if parent := parent_process():
         parent.join()
         os._exit(1)
-
-
-def _finished(folder: Path) -> bool:
-    try:
-        results.read_history(folder)
-        return bool(results.read_summary(folder)["status"] == "ok")
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 class Remaining:

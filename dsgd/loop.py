@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from dsgd.divergence import Diverged, not_finite
 from dsgd.metrics import Metric, Values
 from dsgd.run import Run
-from dsgd.simulation import Simulation, World, not_finite
+from dsgd.simulation import Simulation, World
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +73,7 @@ def simulate(
 ) -> Result:
     """Takes all steps, from the start or from a whole `world`, and measures on the way.
 
-    FloatingPointError once a replica is not finite; `Stopped` where the keeper wishes. What was due at the step of a
+    `Diverged` once a replica is not finite; `Stopped` where the keeper wishes. What was due at the step of a
     `world` given is not due again. The result is whole in the place that leads; elsewhere it has no parameters.
     """
     observers, began = tuple(observers), time.perf_counter()
@@ -110,7 +111,7 @@ def keep(simulation: Simulation, world: World, keeper: Keeper) -> None:
 
 
 def look(simulation: Simulation, world: World, observers: Sequence[Observer], history: list[Values]) -> None:
-    """Measures and records what is due after the world's steps; FloatingPointError if that is not finite."""
+    """Measures and records what is due after the world's steps; `Diverged` if that is not finite."""
     due = [metric for metric in simulation.run.metrics if _due(metric, world.step, simulation.run)]
     row = measured(simulation, world, due)
     if row is not None:
@@ -150,10 +151,11 @@ def _due(metric: Metric, step: int, run: Run) -> bool:
 
 
 def check_finite(simulation: Simulation, world: World) -> None:
-    """FloatingPointError, everywhere the same, where a twin or a replica is not finite; in quarantine, if all are."""
+    """`Diverged`, everywhere the same, where a twin or a replica is not finite; in quarantine, if all are."""
     for name, twin in world.twins.items():
         if not twin.params.matrix.isfinite().all():
-            raise FloatingPointError(f"the twin {name} is not finite after {world.step} steps; lower learning_rate.lr")
+            sentence = f"the twin {name} is not finite after {world.step} steps; lower learning_rate.lr"
+            raise Diverged(sentence, world.step)
     finite = simulation.finite(world)
     enough = any if simulation.run.not_finite == "quarantine" else all
     if not enough(finite):

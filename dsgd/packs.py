@@ -7,15 +7,15 @@ streams, mini-batches and metrics, and its numbers are those that it has alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import topologies
 from dsgd.algorithms import ALGORITHMS, Step
 from dsgd.communicators import Local
+from dsgd.divergence import Diverged, not_finite
 from dsgd.gossip import gossiped
 from dsgd.kernels.batch_norm import batch_norms
 from dsgd.loop import Observer, Result, look
@@ -67,11 +67,12 @@ def _most(kind: Run) -> int:
 
 @dataclass(frozen=True)
 class Worlds:
-    """All runs of a pack after `step` steps, and the bytes that each has sent."""
+    """All runs of a pack after `step` steps, the bytes that each has sent, and how those ended that diverged."""
 
     step: int
     ensemble: State
     bytes_sent: tuple[int, ...]
+    diverged: Mapping[int, Diverged] = field(default_factory=dict)
 
 
 class Pack:
@@ -90,8 +91,8 @@ class Pack:
         return Worlds(0, _joined(starts), (0,) * len(starts))
 
     def advance(self, worlds: Worlds) -> Worlds:
-        """One step of all runs."""
-        step, run = worlds.step, self.run
+        """One step of all runs; one with a loss that is not finite ends there, as alone."""
+        step, run, lost = worlds.step, self.run, dict[int, Diverged]()
         at = run.when(step)
         ws = [simulation.mixing_matrix(step) for simulation in self.simulations]
         objective = _side_by_side([simulation.objective(step) for simulation in self.simulations])
@@ -100,6 +101,7 @@ class Pack:
 
         def estimate(state: State) -> tuple[State, Params]:
             state, found = estimated(run.gradient, objective, noise, at, state)
+            lost.update(self._not_finite(found.loss, step))
             return state, found.grads
 
         def mix(p: Params, plus: Scaled | None = None) -> Params:
@@ -113,7 +115,14 @@ class Pack:
             before + simulation.bytes_of(w, sum(made[place] for made in rounds))
             for place, (before, simulation, w) in enumerate(zip(worlds.bytes_sent, self.simulations, ws, strict=True))
         )
-        return Worlds(step + 1, ensemble, sent)
+        return Worlds(step + 1, ensemble, sent, {**lost, **worlds.diverged})
+
+    def _not_finite(self, loss: Tensor, step: int) -> dict[int, Diverged]:
+        """By their place, the runs with a loss that is not finite; on a GPU that is seen when measured."""
+        if loss.is_cuda or (finite := loss.isfinite()).all():
+            return {}
+        runs = enumerate(finite.view(-1, self.n).tolist())
+        return {place: not_finite(range(self.n), own, step, self.n) for place, own in runs if not all(own)}
 
     def world(self, worlds: Worlds, place: int) -> World:
         """One run's own world."""
@@ -141,36 +150,41 @@ class Pack:
         return p.like(blocks.mean(dim=1, keepdim=True).expand_as(blocks).reshape(p.rows, -1))
 
 
-def simulate_pack(pack: Pack, observers: Sequence[Sequence[Observer]]) -> list[Result | FloatingPointError]:
+def simulate_pack(pack: Pack, observers: Sequence[Sequence[Observer]]) -> list[Result | Diverged]:
     """Takes all steps of all runs and measures each as if it were alone; one that is no longer finite ends there.
 
     `observers` are each run's own. A result's seconds are the pack's, shared out evenly.
     """
-    began, worlds = time.perf_counter(), pack.start()
+    began = time.perf_counter()
     histories: list[list[Values]] = [[] for _ in pack.simulations]
-    failures: dict[int, FloatingPointError] = {}
-
-    def look_at_all() -> None:
-        for place, simulation in enumerate(pack.simulations):
-            if place not in failures:
-                try:
-                    look(simulation, pack.world(worlds, place), observers[place], histories[place])
-                except FloatingPointError as error:
-                    failures[place] = error
-
-    look_at_all()
-    while worlds.step < pack.run.steps and len(failures) < len(histories):
+    worlds = _looked(pack, pack.start(), observers, histories)
+    while worlds.step < pack.run.steps and len(worlds.diverged) < len(histories):
         worlds = pack.advance(worlds)
-        for told in chain.from_iterable(observers):
-            told.stepped(worlds.step)
-        look_at_all()
+        for place, own in enumerate(observers):
+            for told in own if place not in worlds.diverged else ():
+                told.stepped(worlds.step)
+        worlds = _looked(pack, worlds, observers, histories)
     seconds = (time.perf_counter() - began) / len(histories)
 
     def result(place: int) -> Result:
         params = dict(pack.world(worlds, place).ensemble.params)
         return Result(params, histories[place], seconds, pack.simulations[place].data_sha256)
 
-    return [failures.get(place) or result(place) for place in range(len(histories))]
+    return [worlds.diverged.get(place) or result(place) for place in range(len(histories))]
+
+
+def _looked(
+    pack: Pack, worlds: Worlds, observers: Sequence[Sequence[Observer]], histories: Sequence[list[Values]]
+) -> Worlds:
+    """What is due is measured in all runs that go on; those found to have diverged are noted in the worlds returned."""
+    diverged = dict(worlds.diverged)
+    for place, simulation in enumerate(pack.simulations):
+        if place not in diverged:
+            try:
+                look(simulation, pack.world(worlds, place), observers[place], histories[place])
+            except Diverged as error:
+                diverged[place] = error
+    return replace(worlds, diverged=diverged)
 
 
 def _joined(states: Sequence[State]) -> State:

@@ -149,7 +149,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     return [
         ("command", summary["command"]),
         ("preset", f"{summary['preset']}, {summary['seeds']} seeds from {summary['seed']}{_look(summary)}"),
-        ("runs", f"{summary['runs']}, whose training took {duration(summary['run_seconds'])} in all"),
+        ("runs", f"{_runs(summary)}, whose training took {duration(summary['run_seconds'])} in all"),
         ("time", f"{duration(summary['seconds'])}: {_trained(summary['trained'], summary['runs'])}"),
         ("versions", versions),
         ("commit", summary["git"] or "unknown, not run from a checkout"),
@@ -224,6 +224,11 @@ def _page() -> Template:
 
 def _look(summary: Summary) -> str:
     return ", twice as many as at first: some claims were inconclusive" if summary.get("looks", 1) > 1 else ""
+
+
+def _runs(summary: Summary) -> str:
+    diverged = summary.get("diverged", 0)
+    return f"{summary['runs']}, of which {diverged} diverged" if diverged else str(summary["runs"])
 
 
 def _trained(trained: int, runs: int) -> str:

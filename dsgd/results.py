@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgd.atomic import flush_file, write_atomically
+from dsgd.divergence import Diverged
 from dsgd.locks import LOCK
 from dsgd.snapshots import read_leaves, snapshot_path, write_leaves
 from dsgd.yaml_values import to_text
@@ -94,13 +95,16 @@ class RunFolder:
             flush_file(self.path / name)
 
     def rewind(self, step: int) -> None:
-        """Drops the rows measured after `step`, and lines that a crash cut, for a run that goes on from there.
+        """Drops what a run that goes on from `step` will say again, and lines that a crash cut.
 
-        ValueError names the file and line that is not a row, or has no step.
+        That is the rows measured later, and the one that it diverged. ValueError names the file and line that is not a
+        row, or has no step.
         """
-        steps = [_step(self.path / METRICS, *row) for row in enumerate(read_history(self.path), start=1)]
-        lines = zip(_whole_lines(self.path / METRICS), steps, strict=True)
-        write_atomically(self.path / METRICS, "".join(line for line, done in lines if done <= step))
+        rows = read_history(self.path)
+        steps = [_step(self.path / METRICS, *row) for row in enumerate(rows, start=1)]
+        lines = zip(_whole_lines(self.path / METRICS), rows, steps, strict=True)
+        kept = "".join(line for line, row, done in lines if done <= step and "diverged" not in row)
+        write_atomically(self.path / METRICS, kept)
         write_atomically(self.path / EVENTS, "".join(_whole_lines(self.path / EVENTS)))
 
     def finish(self, params: Mapping[str, Tensor], **facts: object) -> dict[str, Any]:
@@ -112,12 +116,17 @@ class RunFolder:
     def fail(self, error: BaseException, **facts: object) -> dict[str, Any]:
         """Write the summary of a run that ended by `error`: status failed, the error in words, `facts`.
 
-        Of a KeyboardInterrupt the status is interrupted, and there is no error to tell of. Where it cannot be written,
-        as on a full disk, it is returned all the same and says why in `unwritten`: how the run ended is not to be lost.
+        One that diverged says `diverged_after` how many steps, and has a last row {step, diverged: 1.0}. Of a
+        KeyboardInterrupt the status is interrupted, and there is no error to tell of. Where it cannot be written, as on
+        a full disk, it is returned all the same and says why in `unwritten`: how the run ended is not to be lost.
         """
         interrupted = isinstance(error, KeyboardInterrupt)
         status, facts = ("interrupted", facts) if interrupted else ("failed", {"error": describe_error(error), **facts})
+        if isinstance(error, Diverged):
+            facts |= {"diverged_after": error.step}
         try:
+            if isinstance(error, Diverged):
+                self.measured(error.row())
             return self._close(status, facts)
         except OSError as full:
             return self._summary(status, {**facts, "unwritten": full.strerror or str(full)})

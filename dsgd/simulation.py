@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from threading import Lock
@@ -12,6 +12,7 @@ import topologies
 from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
 from dsgd.communicators import Communicator, Quarantine, finite_rows
 from dsgd.data import DataSet, Sampler, sampler
+from dsgd.divergence import not_finite
 from dsgd.gossip import Plan, gossiped
 from dsgd.gradients import Estimate, Gradient
 from dsgd.kernels.batch_norm import MOMENTUM, running
@@ -144,8 +145,8 @@ class Simulation:
     def advance(self, world: World) -> World:
         """One step of the ensemble, and of each twin on the same batches and noise.
 
-        A twin sees the covariance of the replicas where they took their gradients. FloatingPointError, before anything
-        is mixed, where a replica's loss is not finite and the run is to stop then.
+        A twin sees the covariance of the replicas where they took their gradients. `Diverged`, before anything is
+        mixed, where a replica's loss is not finite and the run is to stop then.
         """
         step, run = world.step, self.run
         at = run.when(step)
@@ -370,16 +371,6 @@ def _row(module: nn.Module) -> Tensor:
     import torch
 
     return torch.cat([leaf.detach().reshape(-1) for leaf in module.parameters()])[None]
-
-
-def not_finite(replicas: Sequence[int], finite: Sequence[bool], steps: int, n: int) -> FloatingPointError:
-    """Says which of the replicas looked at, of n in all, are not finite after so many steps."""
-    bad = [j for j, ok in zip(replicas, finite, strict=True) if not ok]
-    many = f"{len(bad)}" if len(replicas) == n else f"at least {len(bad)}"
-    return FloatingPointError(
-        f"{many} of {n} replicas are not finite after {steps} steps, "
-        f"the first is replica {bad[0]}; lower learning_rate.lr"
-    )
 
 
 def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, state: State) -> tuple[State, Estimate]:

@@ -1,6 +1,11 @@
 """Conducting a study: run what is missing, judge what its histories say, report.
 
 The runs are kept in the study's folder by their key, so a finished run is never repeated.
+
+A run that is no longer finite fails, and with it the study. A study that scores such runs says so in its module by
+`accepts_divergence = True`: then one is finished like any other, its history the rows measured until then and a last
+one {"step": ..., "diverged": 1.0}, after as many steps as it took; `report` looks for "diverged" in `rows[-1]`, which
+has no metrics then, and the runs trained in one pack with it go on. The summary counts them in `diverged`.
 """
 
 from __future__ import annotations
@@ -83,7 +88,8 @@ def conduct(
         raise ValueError(f"seeds: {settings.seeds}; it must be at least 1")
     folder = Path(out) if out is not None else study_folder(study, preset, seed, words)
     _refuse_foreign(folder, study)
-    kept = KeptRuns(folder, backend or LocalBackend(), tuple(observers), progress, key or _key, workers)
+    accepts = getattr(study, "accepts_divergence", False)
+    kept = KeptRuns(folder, backend or LocalBackend(), tuple(observers), progress, key or _key, workers, accepts)
     with locked(folder):
         return _in_two_looks(Asked(study, preset, settings, tuple(words), began), kept, tell)
 
@@ -184,11 +190,13 @@ def _reporting(study: Study) -> Iterator[None]:
 
 
 def _cost(folders: set[Path]) -> dict[str, Any]:
-    """How many runs, the seconds that training them took, and the machine of one of them."""
-    seconds = sum(float(results.read_summary(folder)["seconds"]) for folder in folders)
+    """How many runs, those that diverged, the seconds that training them took, and the machine of one of them."""
+    ended = [results.read_summary(folder) for folder in folders]
+    seconds = sum(float(summary["seconds"]) for summary in ended)
+    diverged = sum("diverged_after" in summary for summary in ended)
     trained_on = results.read_environment(min(folders)) if folders else {**results.machine(), "device": "none"}
     machine = {name: trained_on[name] for name in ("python", "platform", "cpus", "device")}
-    return {"runs": len(folders), "run_seconds": seconds, "machine": machine}
+    return {"runs": len(folders), "diverged": diverged, "run_seconds": seconds, "machine": machine}
 
 
 def _command(asked: Asked) -> str:

@@ -48,7 +48,10 @@ class Report:
 
 
 class Study(Protocol):
-    """What a study's module holds; its settings are frozen dataclasses with at least `seeds` and `seed`."""
+    """What a study's module holds; its settings are frozen dataclasses with at least `seeds` and `seed`.
+
+    And `accepts_divergence = True` where its report can tell of runs that are no longer finite (see dsgd.study).
+    """
 
     __name__: str
     question: str

@@ -12,13 +12,15 @@ Measured   C-SGD and D-SGD on three graphs in two orders at three total batches 
            Tolerance predicts a larger learning rate up to which training succeeds, and at most a point left where each
            method has its tuned one. Flatness predicts an advantage at the same learning rate too, C-SGD's tuned one.
 Controls   adapt_then_combine on the complete graph is C-SGD: the same accuracy.
-Expect     At the largest batch by linear scaling C-SGD breaks down and D-SGD does not, by tens of points; tuned, less
-           than a point is left, at the same learning rate too, where D-SGD's λ_max is half of C-SGD's: so the pilot
-           of a first version, which had one split for all seeds.
+Expect     At the largest batch by linear scaling C-SGD breaks down (19 %) and D-SGD does not (96 %), nor does AD-SAM;
+           training succeeds up to 1.6 times C-SGD's learning rate. Tuned, both take the same one, and D-SGD's accuracy
+           there is -0.18 [-0.43, 0.07] points, though its λ_max is 0.43 of C-SGD's: flatter, and no more accurate (20
+           seeds; inconclusive against "above 0"). With LAMB D-SGD gains 0.89 [0.54, 1.29] points, more than the half
+           that tolerance leaves room for.
 Seeds      Learning rates are chosen on seeds 0 to 4 and on examples held out of training; criteria were set on seeds 0
-           to 9 and are judged from seed 900 on. pilots/large_batches.json is the first version's: D-SGD's 0.42 [0.20,
-           0.63] points at the same learning rate were not borne out by other splits. Its runs on seeds from 800 on
-           were not looked at. The present version has not been judged.
+           to 9 of a first version, which had one split of the digits for all seeds (there D-SGD gained 0.42 [0.20,
+           0.63] points at the same learning rate, which other splits do not bear out), and are judged from seed 900
+           on. pilots/large_batches.json is the present version's, which doubled its seeds once.
 Takes      smoke 5 seconds; standard 6 minutes on 2 cores; long (Fashion-MNIST) about an hour; paper is for a GPU.
 """
 
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from math import exp, log
 from statistics import fmean
 
@@ -60,6 +63,7 @@ DEFINITIONS = {
     "w": "the mean of the replicas; accuracies are its own, on the test set",
     "|B|": "all replicas' mini-batches together",
     "untuned": "with the learning rate in proportion to |B|, the linear scaling rule",
+    "succeeds": "to a training accuracy of w of at least 90 % (30 % in smoke, 80 % in long, 50 % in paper)",
     "tuned": "with the learning rate of the best mean accuracy on held-out examples and seeds, a method and a batch",
     "lambda_max": "the largest eigenvalue of the Hessian H of the training loss at w",
     "AD-SAM": "average-direction SAM: a single model on the joint batch, perturbed by N(0, Xi) of the ring's replicas",
@@ -194,13 +198,11 @@ def _grid(settings: Settings, name: str, seeds: Sequence[int]) -> Iterator[tuple
     largest = settings.batches[-1]
     for seed in seeds:
         data = _data(settings, name, seed)
-        for method, batch, lr in (
-            (method, batch, lr) for method in settings.methods for batch in settings.batches for lr in settings.lrs
-        ):
+        for method, batch, lr in product(settings.methods, settings.batches, settings.lrs):
             run = _run(settings, method, data, batch, lr, seed)
             twins = (WeightDiversity(),) if (method, batch) == (D_SGD, largest) else ()
             yield f"{name} {method} {batch} {lr} {seed}", replace(run, twins=twins)
-        for method, lr in ((method, lr) for method in (CENTRALIZED, D_SGD) for lr in settings.lamb_lrs):
+        for method, lr in product((CENTRALIZED, D_SGD), settings.lamb_lrs):
             run = replace(_run(settings, method, data, largest, lr, seed), optimizer=Lamb(), learning_rate=Constant(lr))
             yield f"{name} LAMB-{method} {largest} {lr} {seed}", run
         if name == "verdict":
@@ -286,18 +288,18 @@ def report(settings: Settings, found: Histories) -> Report:
 def _claims(ends: Ends) -> Iterator[Claim]:
     """Accuracies: differences from C-SGD in points, at the largest batch where nothing else is said."""
     small, large = ends.settings.batches[0], ends.settings.batches[-1]
-    text, total = "accuracy less C-SGD's, in points,", large * ends.settings.n
-    criterion = f"{text} at |B| = {total} by linear scaling: above 0"
+    text = "accuracy less C-SGD's, in points,"
+    criterion = f"{text} at the largest |B| by linear scaling: above 0"
     yield one_a_seed(ends.gains(D_SGD, large, "untuned")).claim("untuned", "claim", 0.0, None, criterion)
     yield one_a_seed(ends.gains(AD_SAM, large, "untuned")).claim("untuned: AD-SAM", "claim", 0.0, None, criterion)
-    criterion = f"{text} at |B| = {small * ends.settings.n} by linear scaling: within 1"
+    criterion = f"{text} at the smallest |B| by linear scaling: within 1"
     yield one_a_seed(ends.gains(D_SGD, small, "untuned")).claim("untuned, small batch", "claim", -1.0, 1.0, criterion)
-    criterion = f"{text} at |B| = {total}, each at its tuned lr: within 1"
+    criterion = f"{text} at the largest |B|, each at its tuned lr: within 1"
     yield one_a_seed(ends.gains(D_SGD, large, "tuned")).claim("tuned", "claim", -1.0, 1.0, criterion)
-    criterion = f"{text} at |B| = {total}, both at C-SGD's tuned lr: above 0, which a larger lr does not explain"
+    criterion = f"{text} at the largest |B|, both at C-SGD's tuned lr: above 0, which a larger lr does not explain"
     yield one_a_seed(ends.gains(D_SGD, large, "same")).claim("at the same lr", "claim", 0.0, None, criterion)
     ratios = histories.ratios(*(ends.succeeding_lrs(method, large) for method in (D_SGD, CENTRALIZED)))
-    criterion = f"lr up to which training accuracy is above {ends.settings.succeeds:.0%}, over C-SGD's: 1.2 or more"
+    criterion = "lr up to which training succeeds, over C-SGD's: 1.2 or more"
     yield one_a_seed(ratios).claim("tolerance", "claim", 1.2, None, criterion)
     criterion = f"with LAMB, {text} each at its tuned lr: within 0.5"
     gains = ends.gains(f"LAMB-{D_SGD}", large, "tuned", f"LAMB-{CENTRALIZED}")
@@ -367,10 +369,9 @@ def _figures(ends: Ends) -> Iterator[Figure]:
 
 def _answer(ends: Ends, claims: Sequence[Claim]) -> str:
     """What was found, in words and measured numbers."""
-    found = histories.judged(claims)
-    total = ends.settings.batches[-1] * ends.settings.n
+    found, largest = histories.judged(claims), ends.settings.batches[-1]
+    total = largest * ends.settings.n
     gains = {name: histories.cell(found[name].claim.values) for name in ("untuned", "tuned", "at the same lr")}
-    largest = ends.settings.batches[-1]
     ratios = histories.cell([exp(ratio) for ratio in ends.flatter(largest)])
     lrs = {method: ends.tuned(method, largest) for method in (CENTRALIZED, D_SGD)}
     one = ", which is one comparison: both have the same" if len(set(lrs.values())) == 1 else ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dsgd.backends.devices import check_device, torch_device
 from dsgd.communicators import Local
+from dsgd.divergence import Diverged
 from dsgd.loop import Keeper, Observer, Result, simulate
 from dsgd.packs import Pack, packs, simulate_pack
 from dsgd.run import Run
@@ -49,10 +50,8 @@ class LocalBackend:
         """The places of runs that are quicker together than one after another."""
         return packs(runs)
 
-    def train_pack(
-        self, runs: Sequence[Run], observers: Sequence[Sequence[Observer]]
-    ) -> list[Result | FloatingPointError]:
-        """The results of one of the `packs`, as if each run were alone; an error for a run that diverged."""
+    def train_pack(self, runs: Sequence[Run], observers: Sequence[Sequence[Observer]]) -> list[Result | Diverged]:
+        """The results of one of the `packs`, as if each run were alone; how it ended for one that diverged."""
         keep_freed_memory()
         pack = Pack(runs, self.torch_device())
         work = sum(simulation.multiplications for simulation in pack.simulations)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dsgd.communicators import Distributed, PeerLost
 from dsgd.communicators.plans import Blocks
+from dsgd.divergence import Diverged
 from dsgd.fingerprint import data_digest
 from dsgd.loop import Result, Stopped, simulate
 from dsgd.metrics import Values
@@ -153,8 +154,8 @@ def train(sitting: Sitting, job: Job, me: int, host: str, meeting: Any, world: W
         sitting.end(Outcome("done", result=replace(result, params=own_leaves(result.params))))
     except Stopped as stopped:
         sitting.end(Outcome("stopped", step=stopped.step))
-    except FloatingPointError as error:
-        sitting.end(Outcome("diverged", str(error)))
+    except Diverged as error:
+        sitting.end(Outcome("diverged", str(error), error.step))
     except PeerLost as error:
         sitting.end(Outcome("peer_lost", str(error)))
     except BaseException as error:

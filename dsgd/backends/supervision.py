@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from dsgd.backends.rank import Carrier, Job, Outcome, Report, VersionError, check_versions, hello
+from dsgd.divergence import Diverged
 from dsgd.fingerprint import data_digest
 from dsgd.loop import Keeper, Observer, Result, Stopped
 from dsgd.run import Run
@@ -231,7 +232,7 @@ def _raise_failure(outcomes: Sequence[Outcome | None]) -> None:
     """The error of the first place that did not end well; one that only lost its peers speaks last."""
     kinds = {outcome.kind: (k, outcome) for k, outcome in reversed(list(enumerate(outcomes))) if outcome}
     if "diverged" in kinds:
-        raise FloatingPointError(kinds["diverged"][1].sentence)
+        raise Diverged(kinds["diverged"][1].sentence, kinds["diverged"][1].step)
     if "failed" in kinds:
         raise BackendError(f"place {kinds['failed'][0]} failed: {kinds['failed'][1].sentence}")
     if "stopped" in kinds and all(outcome and outcome.kind == "stopped" for outcome in outcomes):

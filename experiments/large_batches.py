@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from math import exp, log
 from statistics import fmean
 
@@ -197,13 +198,11 @@ def _grid(settings: Settings, name: str, seeds: Sequence[int]) -> Iterator[tuple
     largest = settings.batches[-1]
     for seed in seeds:
         data = _data(settings, name, seed)
-        for method, batch, lr in (
-            (method, batch, lr) for method in settings.methods for batch in settings.batches for lr in settings.lrs
-        ):
+        for method, batch, lr in product(settings.methods, settings.batches, settings.lrs):
             run = _run(settings, method, data, batch, lr, seed)
             twins = (WeightDiversity(),) if (method, batch) == (D_SGD, largest) else ()
             yield f"{name} {method} {batch} {lr} {seed}", replace(run, twins=twins)
-        for method, lr in ((method, lr) for method in (CENTRALIZED, D_SGD) for lr in settings.lamb_lrs):
+        for method, lr in product((CENTRALIZED, D_SGD), settings.lamb_lrs):
             run = replace(_run(settings, method, data, largest, lr, seed), optimizer=Lamb(), learning_rate=Constant(lr))
             yield f"{name} LAMB-{method} {largest} {lr} {seed}", run
         if name == "verdict":
@@ -370,10 +369,9 @@ def _figures(ends: Ends) -> Iterator[Figure]:
 
 def _answer(ends: Ends, claims: Sequence[Claim]) -> str:
     """What was found, in words and measured numbers."""
-    found = histories.judged(claims)
-    total = ends.settings.batches[-1] * ends.settings.n
+    found, largest = histories.judged(claims), ends.settings.batches[-1]
+    total = largest * ends.settings.n
     gains = {name: histories.cell(found[name].claim.values) for name in ("untuned", "tuned", "at the same lr")}
-    largest = ends.settings.batches[-1]
     ratios = histories.cell([exp(ratio) for ratio in ends.flatter(largest)])
     lrs = {method: ends.tuned(method, largest) for method in (CENTRALIZED, D_SGD)}
     one = ", which is one comparison: both have the same" if len(set(lrs.values())) == 1 else ""

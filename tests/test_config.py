@@ -14,13 +14,13 @@ from dsgd.backends import BACKENDS
 from dsgd.config import ConfigError, load, load_config, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
-from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut
+from dsgd.data import PARTITIONS, Digits, Dirichlet, EmergingClasses, HeldOut
 from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.learning_rates import LEARNING_RATES, Multistep
-from dsgd.metrics import METRICS, Accuracy, Consensus, Equivalence, Uncertainty
+from dsgd.metrics import METRICS, Accuracy, Consensus, Drift, Equivalence, Uncertainty
 from dsgd.models import MODELS, Quadratic
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.run import TWINS, Run
@@ -40,6 +40,7 @@ NEEDS_MORE = (
     "until",
     "phases",
     "held_out",
+    "emerging_classes",
 )  # rows with a knob that has no default
 
 
@@ -93,6 +94,10 @@ RUNS = {
     "phases": Run(gossip=Phases((Once(), Until(1.0, most=4), Adaptive(power=2.0)), (10, 20))),
     "a deep ensemble": Run(local_steps=1001, starts="own", metrics=(Uncertainty(scales=(0.5, 1.0)),)),
     "held out": Run(task=Task(HeldOut(Digits(train_size=640), 64))),
+    "emerging": Run(
+        task=Task(EmergingClasses(Digits(split=3), base=7, order=2)),
+        metrics=(Drift("one", "rsgs", rho=1.0), Drift("other", replicas=4, graph="none")),
+    ),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
 }

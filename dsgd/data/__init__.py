@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsgd.data.cifar10 import Cifar10
+from dsgd.data.classes import EmergingClasses
 from dsgd.data.digits import Digits
 from dsgd.data.examples import DataSet, DataSource, Examples
 from dsgd.data.fashion_mnist import FashionMnist
@@ -17,6 +18,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "cifar10": Cifar10,
     "no_data": NoData,
     "held_out": HeldOut,
+    "emerging_classes": EmergingClasses,
 }
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "DataSource",
     "Digits",
     "Dirichlet",
+    "EmergingClasses",
     "Examples",
     "FashionMnist",
     "HeldOut",

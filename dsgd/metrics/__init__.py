@@ -3,6 +3,7 @@
 from dsgd.metrics.accuracy import Accuracy
 from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.curvature import Curvature
+from dsgd.metrics.drift import Drift
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.gradient_noise import GradientNoise
@@ -25,6 +26,7 @@ METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
     "gauges": Gauges,
     "uncertainty": Uncertainty,
+    "drift": Drift,
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Accuracy",
     "Consensus",
     "Curvature",
+    "Drift",
     "Equivalence",
     "Gauges",
     "GradientNoise",

@@ -6,9 +6,10 @@ Our reading of an abstract, that of Yu, Lu & Zhang 2025, arXiv 2506.05736: the p
 from __future__ import annotations
 
 import math
+import re
 from copy import deepcopy
 from dataclasses import dataclass
-from statistics import fmean, harmonic_mean
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,20 +18,22 @@ import topologies
 from dsgd.data.drift import DRIFTS
 from dsgd.data.examples import Examples, Inputs
 from dsgd.data.stream import Session, Stream
-from dsgd.gradients.gradient import check_choice
+from dsgd.gradients.gradient import check_choice, check_not_negative
 from dsgd.gradients.rsgs import Rsgs
 from dsgd.metrics.metric import Snapshot, Split, Values, check_every
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from dsgd.adaptation import Gossiping, Prototypes
 
 Method = Literal["frozen", "tent", "sar", "rsgs"]
 Statistics = Literal["batch", "source"]
+Marks = dict[str, float | None]
 
 EXAMPLES_AT_ONCE = 2048
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -78,23 +81,27 @@ class Drift:
         check_every(self.every)
         check_choice("method", self.method, Method)
         check_choice("statistics", self.statistics, Statistics)
-        Rsgs(self.rho, self.alpha, self.margin)
-        for name, low, high in (("calibration", 0, 1), ("lr", 0, math.inf), ("momentum", 0, 1), ("reset", 0, math.inf)):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {low} to {high}")
+        check_not_negative(lr=self.lr, rho=self.rho, alpha=self.alpha, margin=self.margin, reset=self.reset)
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.label):
+            raise ValueError(
+                f"label is {self.label!r}; it must be of small letters, digits and _, and begin by a letter"
+            )
+        for name in ("calibration", "momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 to 1")
         for name in ("replicas", "shots", "batch_size", "examples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.batch_size < 2 * self.replicas or self.batch_size % self.replicas:
-            raise ValueError(
-                f"batch_size is {self.batch_size}; it must be a multiple of replicas, {self.replicas}, and two for each"
-            )
+        if self.batch_size % self.replicas or self.batch_size < 2 * self.replicas:
+            of = f"a multiple of replicas, {self.replicas}, with at least two examples for each"
+            raise ValueError(f"batch_size is {self.batch_size}; it must be {of}")
+        if self._gossips:
+            topologies.Topology(self.graph, self.replicas)
 
     def __call__(self, snapshot: Snapshot) -> Values:
-        emerging = snapshot.network.criterion == "cross_entropy" and _known(snapshot) <= int(snapshot.test.y.max())
-        if not emerging:
+        if not _known(snapshot):
             return {}
-        found: list[dict[str, float]] = []
+        found: list[Marks] = []
         learners = self.learners(snapshot)
         for session in self.stream(snapshot).sessions(_examples(snapshot.test), snapshot.seed):
             found.append(_marks(learners, session, snapshot))
@@ -128,8 +135,12 @@ class Drift:
             return Rsgs(rho=0.0, alpha=0.0, margin=math.inf)
         return Rsgs(self.rho, self.alpha if self.method == "rsgs" else 0.0, self.margin)
 
+    @property
+    def _gossips(self) -> bool:
+        return self.replicas > 1 and self.graph != "none"
+
     def _w(self) -> npt.NDArray[np.float64]:
-        if self.replicas == 1 or self.graph == "none":
+        if not self._gossips:
             return np.eye(self.replicas)
         return topologies.Topology(self.graph, self.replicas).matrix().sparse().toarray()
 
@@ -137,42 +148,34 @@ class Drift:
 def classifier(snapshot: Snapshot) -> Prototypes:
     """The mean model without its last linear layer, and the training classes' mean directions there as prototypes."""
     import torch
+    from torch import nn
     from torch.nn.functional import normalize
 
     from dsgd.adaptation import Prototypes
+    from dsgd.models.cosine import with_output
 
     judged = snapshot.judged()
     module = deepcopy(judged.network.module).to(judged.mean.matrix.dtype).eval()
     module.load_state_dict({name: leaf[0] for name, leaf in judged.mean.items()})
-    features = without_output(module)
+    features = with_output(module, lambda last: nn.Identity())
     with torch.no_grad():
         found = torch.cat([normalize(features(x), dim=1) for x in snapshot.train.x.split(EXAMPLES_AT_ONCE)])
     means = [found[snapshot.train.y == label].mean(dim=0) for label in range(_known(snapshot))]
     return Prototypes(features, torch.stack(means))
 
 
-def without_output(module: nn.Module) -> nn.Module:
-    """The module with nothing in the place of its last linear layer; ValueError where it has none."""
-    from torch import nn
-
-    names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
-    if not names:
-        raise ValueError("the model has no linear layer, before which its features would be; take mlp or a resnet")
-    parent, _, name = names[-1].rpartition(".")
-    setattr(module.get_submodule(parent), name, nn.Identity())
-    return module
-
-
 def _known(snapshot: Snapshot) -> int:
-    """The number of classes trained on."""
-    return int(snapshot.train.y.max()) + 1
+    """The number of classes trained on, where others are in the test split alone; else 0."""
+    known, held_out = snapshot.train.y.unique().tolist(), snapshot.test.y.unique().tolist()
+    emerge = snapshot.network.criterion == "cross_entropy" and known == held_out[: len(known)] != held_out
+    return len(known) if emerge and known == list(range(len(known))) else 0
 
 
 def _examples(split: Split) -> Examples:
     return Examples(split.x.cpu().numpy(), split.y.cpu().numpy())
 
 
-def _marks(learners: Gossiping, session: Session, snapshot: Snapshot) -> dict[str, float]:
+def _marks(learners: Gossiping, session: Session, snapshot: Snapshot) -> Marks:
     """Shares of a session's examples: those right, of all, of the classes trained on and of the others; those sure."""
     import torch
 
@@ -185,12 +188,14 @@ def _marks(learners: Gossiping, session: Session, snapshot: Snapshot) -> dict[st
         right.append(learners.adapt(there(batch.x)).cpu().numpy() == batch.y)
         kept.append(learners.kept)
     hits, base = np.concatenate(right), np.concatenate([batch.y for batch in session.batches]) < _known(snapshot)
-    shares = {"accuracy": hits.mean(), "base": hits[base].mean(), "new": hits[~base].mean(), "kept": fmean(kept)}
-    return {name: float(share) for name, share in shares.items()}
+    parts = {"accuracy": hits, "base": hits[base], "new": hits[~base], "kept": np.array(kept)}
+    return {name: float(part.mean()) if len(part) else None for name, part in parts.items()}
 
 
-def _summary(sessions: list[dict[str, float]]) -> Values:
-    """Means over sessions, and the accuracy of each."""
-    values: Values = {name: fmean(session[name] for session in sessions) for name in sessions[0]}
-    base, new = (fmean(session[name] for session in sessions) for name in ("base", "new"))
-    return values | {"harmonic": harmonic_mean((base, new)), "sessions": [session["accuracy"] for session in sessions]}
+def _summary(sessions: list[Marks]) -> Values:
+    """Means over the sessions that have a value, and the accuracy of each."""
+    found = {name: [v for session in sessions if (v := session[name]) is not None] for name in sessions[0]}
+    means = {name: fmean(values) if values else None for name, values in found.items()}
+    base, new = means["base"], means["new"]
+    harmonic = None if base is None or new is None else 2 * base * new / max(base + new, TINY)
+    return {**means, "harmonic": harmonic, "sessions": list(found["accuracy"])}

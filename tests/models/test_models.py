@@ -8,7 +8,7 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from dsgd.models import ACTIVATIONS, MODELS, Cnn, Linear, Mlp, Model, Quadratic, ResNet8, ResNet18, TwoLayer
+from dsgd.models import ACTIVATIONS, MODELS, Cnn, Cosine, Linear, Mlp, Model, Quadratic, ResNet8, ResNet18, TwoLayer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +28,8 @@ CASES: list[Model] = [
     ResNet8(activation="gelu", groups=4),
     ResNet18(),
     Quadratic(dimension=7, curvature=(1.0, -2.0, 0.1)),
+    Cosine(),
+    Cosine(ResNet8(), scale=4.0),
 ]
 
 
@@ -64,6 +66,7 @@ def test_output_shape(spec: Model, shape: tuple[int, ...]) -> None:
         (ResNet8(), CIFAR, 78_042),
         (ResNet18(), CIFAR, 11_173_962),
         (Quadratic(), (0,), 1000),
+        (Cosine(), DIGITS, 6560),
     ],
     ids=repr,
 )
@@ -193,5 +196,5 @@ def test_images_too_small_to_halve() -> None:
 
 
 def test_the_table_of_models_is_tested() -> None:
-    assert list(MODELS) == ["linear", "mlp", "two_layer", "cnn", "resnet8", "resnet18", "quadratic"]
+    assert list(MODELS) == ["linear", "mlp", "two_layer", "cnn", "resnet8", "resnet18", "quadratic", "cosine"]
     assert {type(spec) for spec in CASES} == set(MODELS.values())

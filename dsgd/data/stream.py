@@ -63,4 +63,6 @@ class Stream:
 
     def _drifted(self, x: Inputs, s: int, seed: int) -> Inputs:
         name, strength = list(self.strengths.items())[s % len(self.strengths)]
-        return np.clip(DRIFTS[name](x, strength, generator(seed, "drift", name, s)), *map(np.float32, self.within))
+        drifted = DRIFTS[name](x, strength, generator(seed, "drift", name, s))
+        low, high = self.within
+        return np.clip(drifted, np.float32(low), np.float32(high))

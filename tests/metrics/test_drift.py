@@ -42,8 +42,8 @@ def by_hand(snapshot: Snapshot, source: bool) -> Callable[[torch.Tensor], torch.
         z = x.flatten(1)
         for k in (1, 2):
             z = linear(z, w[f"linear{k}.weight"], w[f"linear{k}.bias"])
-            running = (w[f"norm{k}.running_mean"], w[f"norm{k}.running_var"]) if source else (None, None)
-            z = relu(batch_norm(z, *running, w[f"norm{k}.weight"], w[f"norm{k}.bias"], training=not source))
+            mean, var = (w[f"norm{k}.running_mean"], w[f"norm{k}.running_var"]) if source else (None, None)
+            z = relu(batch_norm(z, mean, var, w[f"norm{k}.weight"], w[f"norm{k}.bias"], training=not source))
         return normalize(z, dim=1)
 
     return features

@@ -17,10 +17,10 @@ def test_logits_are_cosines_times_the_scale_whatever_the_lengths() -> None:
     module = Cosine(Mlp((16, 6), norm="batch"), scale=4.0).build((1, 8, 8), 3)
     found, weight = module(X), module.output.weight  # type: ignore[union-attr]  # a layer's
     features = module[:-1](X)  # type: ignore[index]  # it is a sequence
-    expected = cosine_similarity(features[:, None], weight[None], dim=2)  # type: ignore[index, arg-type]
+    expected = cosine_similarity(features[:, None], weight[None], dim=2)  # type: ignore[index]
     torch.testing.assert_close(found, 4 * expected)
     with torch.no_grad():
-        weight.mul_(3.0)  # type: ignore[union-attr, operator]
+        weight.mul_(3.0)  # type: ignore[operator]
     torch.testing.assert_close(module(X), found)
 
 

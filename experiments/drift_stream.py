@@ -359,7 +359,7 @@ def _answer(settings: Settings, found: Histories, judged: Mapping[str, Judged]) 
     of_new = gain("D-SGD base: new classes above one model's")
     paragraphs = (
         f"Frozen, with calibrated prototypes and the batch's statistics, one model has an AA of {level('frozen')} "
-        f"points, with source statistics {level('source')}: a gain of {of_source}. That is for clean shots; where shots "
+        f"points, with source statistics {level('source')}: a gain of {of_source}. That is for clean shots; where they "
         f"are labelled under the drift, the batch's statistics change the accuracy on new classes by {of_shots}. "
         f"Calibration by 0.3 changes new classes by {new}, against a bar of 1.5, and base classes by {base}.",
         f"RSGS differs from the frozen model in AA by {careful} at lr 0.002 and by {bolder} at 0.02: an improvement "
@@ -367,7 +367,7 @@ def _answer(settings: Settings, found: Histories, judged: Mapping[str, Judged]) 
         f"{level('frozen')}, RSGS at {level('rsgs_less')} and {level('rsgs')}.",
         f"A base trained by D-SGD on a ring has an AA of {level('frozen', 'ring')}, by C-SGD with the same parts of "
         f"batches {level('frozen', 'complete')}, apart by {of_base}; on new classes the ring's is above "
-        f"one model by {of_new}. Replicas that adapt to their parts of each batch have an AA of {level('parts')} already when "
-        f"frozen, by the statistics of small parts; under stress gossip changes it by {gossip}.",
+        f"one model by {of_new}. Replicas that adapt to their parts of each batch have an AA of {level('parts')} "
+        f"already when frozen, by the statistics of small parts; under stress gossip changes it by {gossip}.",
     )
     return "\n\n".join(paragraphs)

@@ -112,7 +112,7 @@ def test_the_entropy_of_the_stream_falls() -> None:
     csfa, x = on_stream(), numbers(32, 6)
 
     def entropy() -> float:
-        return float(csfa.gradient.entropy(csfa.classifier(x).detach(), x).mean())  # type: ignore[attr-defined]
+        return float(csfa.gradient.entropy(csfa.classifier(x).detach(), x).mean())
 
     before = entropy()
     for _ in range(5):

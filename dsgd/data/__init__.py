@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dsgd.data.cifar10 import Cifar10
+from dsgd.data.classes import EmergingClasses
 from dsgd.data.digits import Digits
 from dsgd.data.examples import DataSet, DataSource, Examples
 from dsgd.data.fashion_mnist import FashionMnist
@@ -25,6 +26,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "input_noise": InputNoise,
     "long_tail": LongTail,
     "regression": Regression,
+    "emerging_classes": EmergingClasses,
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "DataSource",
     "Digits",
     "Dirichlet",
+    "EmergingClasses",
     "Examples",
     "FashionMnist",
     "HeldOut",

@@ -4,6 +4,7 @@ from dsgd.metrics.accuracy import Accuracy
 from dsgd.metrics.class_accuracy import ClassAccuracy
 from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.curvature import Curvature
+from dsgd.metrics.drift import Drift
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.gradient_noise import GradientNoise
@@ -29,6 +30,7 @@ METRICS: dict[str, type[Metric]] = {
     "gauges": Gauges,
     "uncertainty": Uncertainty,
     "stability_edge": StabilityEdge,
+    "drift": Drift,
 }
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "ClassAccuracy",
     "Consensus",
     "Curvature",
+    "Drift",
     "Equivalence",
     "Gauges",
     "GradientNoise",

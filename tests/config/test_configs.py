@@ -12,13 +12,22 @@ from dsgd.backends import BACKENDS
 from dsgd.config import ConfigError, load, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
-from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut, InputNoise, LabelNoise, LongTail
+from dsgd.data import (
+    PARTITIONS,
+    Digits,
+    Dirichlet,
+    EmergingClasses,
+    HeldOut,
+    InputNoise,
+    LabelNoise,
+    LongTail,
+)
 from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.learning_rates import LEARNING_RATES, Multistep
-from dsgd.metrics import METRICS, Accuracy, Consensus, Equivalence, Uncertainty
+from dsgd.metrics import METRICS, Accuracy, Consensus, Drift, Equivalence, Uncertainty
 from dsgd.models import MODELS, Quadratic
 from dsgd.optimizers import OPTIMIZERS
 from dsgd.run import TWINS, Run
@@ -87,6 +96,10 @@ RUNS = {
     "input noise": Run(task=Task(InputNoise(Digits(), 0.1, draw=2))),
     "label noise": Run(task=Task(LabelNoise(Digits(centred=True), 0.2, draw=3))),
     "long tail": Run(task=Task(LongTail(Digits(), 100, 0.02, split=3, test_each=20))),
+    "emerging": Run(
+        task=Task(EmergingClasses(Digits(split=3), base=7, order=2)),
+        metrics=(Drift("one", "rsgs", rho=1.0), Drift("other", replicas=4, graph="none")),
+    ),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
 }

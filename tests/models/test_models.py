@@ -13,6 +13,7 @@ from dsgd.models import (
     ACTIVATIONS,
     MODELS,
     Cnn,
+    Cosine,
     Linear,
     Mlp,
     Model,
@@ -44,6 +45,8 @@ CASES: list[Model] = [
     Quadratic(dimension=7, curvature=(1.0, -2.0, 0.1)),
     QuadraticRegression(outputs=3, parameters=6),
     Mlp(widths=(5,), init="lecun"),
+    Cosine(),
+    Cosine(ResNet8(), scale=4.0),
 ]
 
 
@@ -80,6 +83,7 @@ def test_output_shape(spec: Model, shape: tuple[int, ...]) -> None:
         (ResNet8(), CIFAR, 78_042),
         (ResNet18(), CIFAR, 11_173_962),
         (Quadratic(), (0,), 1000),
+        (Cosine(), DIGITS, 6560),
     ],
     ids=repr,
 )
@@ -279,5 +283,6 @@ def test_the_table_of_models_is_tested() -> None:
         "resnet18",
         "quadratic",
         "quadratic_regression",
+        "cosine",
     ]
     assert {type(spec) for spec in CASES} == set(MODELS.values())

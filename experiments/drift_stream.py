@@ -11,8 +11,9 @@ Measured   A cosine classifier is trained on six classes. Then four sessions eac
            shots, and noise, less contrast, a rotation or brightness; AA is the accuracy of predictions before their
            batch adapts anything, mean over sessions, and base and new are those on old and on emerged classes. All
            methods see one base and one stream a seed; differences are paired. The stress test is a learning rate far
-           too high (0.05 and 0.2, rho 1, alpha 1). Decentralised twins: bases trained on a ring of 8 and on the complete
-           graph with the same total batch, and RSGS by 4 replicas on their parts of each batch, with gossip or without.
+           too high (0.05 and 0.2, rho 1, alpha 1). Decentralised twins: bases trained on a ring of 8 and on the
+           complete graph with the same total batch, and RSGS by 4 replicas on their parts of each batch, with gossip or
+           without.
 Controls   On a stream without drift the batch's statistics must gain nothing; prototypes that are all calibration must
            lose the new classes; the stress must hurt Tent, or nothing is tested; replicas that stay frozen must lose by
            the statistics of their small parts.

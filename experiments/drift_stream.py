@@ -11,17 +11,27 @@ Measured   A cosine classifier is trained on six classes. Then four sessions eac
            shots, and noise, less contrast, a rotation or brightness; AA is the accuracy of predictions before their
            batch adapts anything, mean over sessions, and base and new are those on old and on emerged classes. All
            methods see one base and one stream a seed; differences are paired. The stress test is a learning rate far
-           too high (0.2, with rho 1, alpha 1). Decentralised twins: bases trained on a ring of 8 and on the complete
-           graph with the same total batch, and RSGS by 4 replicas on their parts of each batch, with gossip or without.
+           too high (0.05 and 0.2, rho 1, alpha 1). Decentralised twins: bases trained on a ring of 8 and on the
+           complete graph with the same total batch, and RSGS by 4 replicas on their parts of each batch, with gossip or
+           without.
 Controls   On a stream without drift the batch's statistics must gain nothing; prototypes that are all calibration must
            lose the new classes; the stress must hurt Tent, or nothing is tested; replicas that stay frozen must lose by
            the statistics of their small parts.
-Criteria   Calibration, batch statistics and safety have the bars of an earlier reproduction on the same digits. Its
-           stress test was on MNIST, which is not here: on digits the bars of the stress test, and all bars of the
-           decentralised twins, were set on pilot seeds; in long (Fashion-MNIST) those of MNIST stand.
-Expect     EXPECT
-Seeds      Pilot seeds 0 to 39 (pilots/drift_stream.json); judged on seeds from 800 on.
-Takes      smoke 2 seconds; standard TAKES; long (Fashion-MNIST) half an hour; paper is for a GPU and was never timed.
+Criteria   Calibration, batch statistics and safety have the bars of an earlier reproduction on the same digits: 1.5, 1,
+           3 and 0.2 points. Its stress test was on MNIST, which is not here: on digits the bars of the stress test (0),
+           and all those of the twins, of drifted shots and of the controls, were set on pilot seeds 0 to 9 and one,
+           the ring's distance from C-SGD, on 0 to 19; in long (Fashion-MNIST) MNIST's 1 and 4 points stand.
+Expect     The batch's statistics gain 4.4 [3.1, 5.7] points of AA; they cost new classes 15 where shots are labelled
+           under the drift, and 2.8 of AA where nothing drifts. Calibration gives new classes 2.0 [1.0, 3.0], so the bar
+           of 1.5 may stay open, for 0.7 of base accuracy. RSGS does not beat the frozen model: -0.01 at lr 0.002,
+           -0.23 at 0.02, refuted. Under stress it loses less than SAR, almost all of it on new classes: 0.8 [0.3, 1.3]
+           of AA and 2.5 [1.3, 3.7] there at lr 0.2. D-SGD's base is better than one model's on new classes, by 13.4
+           [10.1, 16.3]; so is C-SGD's from the same parts of batches: it is not the graph, and likely the statistics of
+           8 examples, which nothing here isolates. Replicas lose 3.9 by the statistics of 16 examples; gossip saves
+           0.6 of the 1.0 points that stress costs them.
+Seeds      Pilot seeds 0 to 19 (pilots/drift_stream.json, the first of two looks); judged on seeds from 800 on.
+Takes      smoke 3 seconds; standard 2 minutes on 2 cores, 4 where the seeds are doubled; long (Fashion-MNIST) about
+           half an hour, not timed; paper is for a GPU and was never run.
 """
 
 from __future__ import annotations
@@ -119,10 +129,10 @@ class Settings:
 
 
 STANDARDISED = Drift(noise=0.85, contrast=0.32, rotation=24.0, brightness=1.13)  # by Fashion-MNIST's deviation, 0.353
-SMALL = Settings(seeds=2, seed=0, data=Digits(test_size=397), n=2, batch_size=16, steps=20)
+SMALL = Settings(seeds=1, seed=0, data=Digits(test_size=397), n=2, batch_size=16, steps=20)
 
 presets = {
-    "smoke": replace(SMALL, model=Mlp((16, 8), "relu", "batch"), stream=Drift(batch_size=16, examples=32)),
+    "smoke": replace(SMALL, model=Mlp((16, 8), "relu", "batch"), stream=Drift(batch_size=16, examples=16)),
     "standard": Settings(),
     "long": Settings(
         5,
@@ -217,6 +227,8 @@ def _single(
 
 def _gaps(settings: Settings) -> Iterator[Gap]:
     accuracy, new = settings.bars
+    yield _single("calibration: new classes gain", "new", "frozen", "uncalibrated", 0.0)
+    yield _single("calibration: harmonic mean gains", "harmonic", "frozen", "uncalibrated", 0.0)
     yield _single("calibration: new classes", "new", "frozen", "uncalibrated", 1.5)
     yield _single("calibration: harmonic mean", "harmonic", "frozen", "uncalibrated", 1.0)
     yield _single("calibration: base classes", "base", "frozen", "uncalibrated", -2.0)
@@ -230,7 +242,7 @@ def _gaps(settings: Settings) -> Iterator[Gap]:
     for arm, lr in (("careful", "0.002"), ("bolder", "0.02")):
         yield _single(f"RSGS above frozen, lr {lr}", "accuracy", arm, "frozen", 0.1)
     ring = "ring"
-    yield Gap("D-SGD base: AA as of C-SGD", "accuracy", (ring, "frozen"), ("complete", "frozen"), -1.0, 1.0)
+    yield Gap("D-SGD base: AA as of C-SGD", "accuracy", (ring, "frozen"), ("complete", "frozen"), -2.0, 2.0)
     yield Gap("D-SGD base: new classes above one model's", "new", (ring, "frozen"), ("single", "frozen"), 3.0)
     yield Gap("D-SGD base: batch statistics, AA", "accuracy", (ring, "frozen"), (ring, "source"), 3.0)
     yield Gap("D-SGD base, stress, lr 0.05: RSGS above SAR, new", "new", (ring, "rsgs_less"), (ring, "sar_less"), 0.0)
@@ -308,7 +320,7 @@ def _figures(settings: Settings, found: Histories) -> Iterator[Figure]:
 
     yield curves(
         "Accuracy by session",
-        [of_session(arm) for arm in ("source", "frozen", "careful", "tent", "sar", "rsgs", "parts")],
+        [of_session(arm) for arm in ("source", "frozen", "tent", "sar", "rsgs", "parts")],
         "session: noise, contrast, rotation, brightness",
         "accuracy, points",
         "Means over seeds, one model. A class more in each session, and another drift.",
@@ -330,9 +342,9 @@ def _figures(settings: Settings, found: Histories) -> Iterator[Figure]:
     yield curves(
         "What the stress takes from new classes",
         [gains(arm) for arm in ("tent", "sar", "rsgs")],
-        "base classes: accuracy - that of frozen, points",
-        "new classes: accuracy - that of frozen, points",
-        "One point a seed, one model at lr 0.2.",
+        "base classes: gain, points",
+        "new classes: gain, points",
+        "Accuracy less that of the frozen model. One point a seed, one model at lr 0.2.",
         joined=False,
     )
 

@@ -95,7 +95,15 @@ def moved(start: str, **points: float) -> Callable[[str, Row], Row]:
     ("change", "refuted"),
     [
         (moved("single", frozen_new=-3.0), {"calibration: new classes"}),
-        (moved("single", frozen_harmonic=-3.0), {"calibration: harmonic mean"}),
+        (moved("single", frozen_harmonic=-2.5), {"calibration: harmonic mean"}),
+        (
+            moved("single", frozen_new=-6.0),
+            {"calibration: new classes", "calibration: new classes gain"},
+        ),
+        (
+            moved("single", uncalibrated_harmonic=6.0),
+            {"calibration: harmonic mean", "calibration: harmonic mean gains"},
+        ),
         (moved("single", uncalibrated_base=2.0), {"calibration: base classes"}),
         (moved("single", source_accuracy=2.0), {"batch statistics: AA"}),
         (moved("ring", source_accuracy=2.0), {"D-SGD base: batch statistics, AA"}),
@@ -104,7 +112,7 @@ def moved(start: str, **points: float) -> Callable[[str, Row], Row]:
         (moved("single", sar_less_new=3.0), {"stress, lr 0.05: RSGS above SAR, new"}),
         (moved("single", tent_less_accuracy=3.0), {"stress, lr 0.05: RSGS above Tent, AA"}),
         (moved("single", bolder_accuracy=-0.3), {"RSGS above frozen, lr 0.02"}),
-        (moved("ring", frozen_accuracy=2.0), {"D-SGD base: AA as of C-SGD"}),
+        (moved("ring", frozen_accuracy=4.0), {"D-SGD base: AA as of C-SGD"}),
         (moved("ring", frozen_new=-9.0), {"D-SGD base: new classes above one model's"}),
         (moved("ring", sar_less_new=3.0), {"D-SGD base, stress, lr 0.05: RSGS above SAR, new"}),
         (moved("single", apart_accuracy=3.0), {"replicas, stress, lr 0.2: gossip above none, AA"}),

@@ -29,7 +29,8 @@ def accuracy(label: str) -> float:
     """SSAM trains everywhere, and whatever is no SSAM at the least learning rate alone; SAM resists noise, so D-SGD."""
     words = label.split()
     if words[0] == "noise":
-        return RESISTS.get(words[2], 0.7) if words[1] == "one" else max(0.85, RESISTS.get(words[2], 0) + 0.1)
+        on_ring = 0.85 if words[2] == "SGD" else RESISTS.get(words[2], 0.8) + 0.1
+        return on_ring if words[1] == "ring" else RESISTS.get(words[2], 0.7)
     return 0.97 if words[1] in STABLE or words[2] == "0.5" else 0.2
 
 
@@ -91,7 +92,10 @@ def test_the_stable_learning_rates_are_theorys() -> None:
         ("one SGD 2 0", 0.8, {"lr 2: SGD breaks down"}),
         ("noise one SAM(0.5)", 0.75, {"noise: SAM(0.5)"}),
         ("noise one SSAM-U(1)", 0.75, {"noise: SSAM-U(1)"}),
-        ("noise one USAM(0.5)", 0.9, {"noise: SSAM-U like USAM"}),
+        ("noise one USAM(0.5)", 0.7, {"noise: SSAM-U like USAM"}),
+        ("noise equal SAM(0.5)", 0.1, {"noise, equal replicas: SAM(0.5)"}),
+        ("noise equal SSAM-U(1)", 0.1, {"noise, equal replicas: SSAM-U(1)"}),
+        ("noise ring SAM(0.1)", 0.8, {"noise, ring: SAM(0.1)"}),
         ("noise ring SAM(0.5)", 0.9, {"noise, ring: SAM(0.5)"}),
         ("noise ring SSAM-U(1)", 0.1, {"noise, ring: SSAM-U(1)"}),
         ("noise ring SGD", 0.75, {"noise: D-SGD like SAM"}),

@@ -11,7 +11,7 @@ import torch
 from dsgd.kernels import KERNELS, way_of
 from dsgd.kernels.captured import KEPT, Captured, Compute, launch_bound
 from dsgd.kernels.stacked import Stacked, chain_of
-from dsgd.models import MODELS, Cnn, Linear, Mlp, Model, Quadratic, QuadraticRegression, ResNet8, TwoLayer
+from dsgd.models import MODELS, Cnn, Cosine, Linear, Mlp, Model, Quadratic, QuadraticRegression, ResNet8, TwoLayer
 from dsgd.objectives import Batch, network
 from dsgd.threads import torch_threads
 from dsgd.trees import Params
@@ -25,6 +25,7 @@ CHOSEN: dict[str, tuple[Model, str]] = {
     "fixed head": (TwoLayer(9, train_head=False), "vmapped"),
     "cnn": (Cnn((4,)), "in_turn"),
     "resnet8": (ResNet8(), "in_turn"),
+    "cosine": (Cosine(Mlp((7,))), "vmapped"),
     "quadratic": (Quadratic(6, (0.5, 1.0)), "vmapped"),
     "quadratic regression": (QuadraticRegression(3, 6), "vmapped"),
 }

@@ -117,10 +117,11 @@ class Repeated:
 class Until:
     """W_t applied once, and again until Tr Xi <= `trace_xi`, at most `most` times: Kong et al. 2021, arXiv 2102.04828.
 
-    Tr Xi is that of the mixed replicas: in the order `consensus` before the update is added, in `adapt_then_combine`,
-    which is Kong's, at the end of the step. The rounds end too where one did not lower Tr Xi, as the second of a
-    matching: where W_t commutes with its transpose, further ones would not either. Where W_t is the identity nothing is
-    asked. `bytes_sent` counts the rounds made, not the average by which a real network would have to find Tr Xi.
+    Tr Xi is that of the mixed replicas: in `adapt_then_combine`, which is Kong's order, at the end of the step; in the
+    order `consensus` before the update is added, after which it is larger again. The rounds end too where one did not
+    lower Tr Xi, as the second of a matching: where W_t commutes with its transpose, further ones would not either.
+    Where W_t is the identity nothing is asked. `bytes_sent` counts the rounds made, not the average by which a real
+    network would have to find Tr Xi.
     """
 
     trace_xi: float

@@ -9,7 +9,7 @@ from dsgd.config import ConfigError, content_of, read
 from dsgd.metrics import Snapshot, Split
 from dsgd.metrics.metric import RECALIBRATION
 from dsgd.results import ENSEMBLE
-from dsgd.snapshots import read_snapshot, snapshot_path
+from dsgd.snapshots import read_snapshot, snapshot_path, snapshot_steps
 from dsgd.starts import start_network
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def finished_run(folder: Path, step: int | None = None) -> tuple[Run, Snapshot]:
     where the folder does not hold such an ensemble, or its data are not there.
     """
     _check_finished(folder, ["config.yaml", *([ENSEMBLE] if step is None else [])])
+    if step is not None:
+        _check_recorded(folder, step)
     try:
         run = read(content_of(folder / "config.yaml")).run
         return run, _snapshot(run, folder, step)
@@ -44,6 +46,13 @@ def _check_finished(folder: Path, needed: Sequence[str]) -> None:
         raise ConfigError(f"{folder}: no such folder; give the folder of a finished run")
     if lacking := [name for name in needed if not (folder / name).is_file()]:
         raise ConfigError(f"{folder} is not the folder of a finished run: it lacks {' and '.join(lacking)}")
+
+
+def _check_recorded(folder: Path, step: int) -> None:
+    """ConfigError that names the steps whose ensembles the folder has, where this one's is not among them."""
+    if step not in (steps := snapshot_steps(folder)):
+        there = f"it has those of the steps {', '.join(map(str, steps))}" if steps else "train it with snapshot_every"
+        raise ConfigError(f"{folder} holds no ensemble of step {step}; {there}, or leave --step out for the last one")
 
 
 def _snapshot(run: Run, folder: Path, step: int | None) -> Snapshot:

@@ -53,8 +53,10 @@ def test_probing_a_folder_equals_probing_its_ensemble(dsgd_command: Dsgd, activa
 
 def test_a_probe_prints_a_table_and_takes_a_recorded_step(dsgd_command: Dsgd) -> None:
     assert dsgd_command("run", *SMALL, "snapshot_every=2", "--out", "here")[0] == 0
-    status, _, err = dsgd_command("probe", "here", "--step", "3")
-    assert (status, "does not exist" in err) == (2, True)
+    expected = (
+        "here holds no ensemble of step 3; it has those of the steps 0, 2, 4, or leave --step out for the last one\n"
+    )
+    assert dsgd_command("probe", "here", "--step", "3") == (2, "", expected)
     status, out, _ = dsgd_command("probe", "here", "--probe-size", "32", "--step", "2", "--json")
     assert status == 0
     assert_same_probe(json.loads(out), python_probe("here", 32, step=2))
@@ -96,7 +98,8 @@ def test_a_landscape_prints_its_facts_and_says_what_no_plane_shows(dsgd_command:
     status, out, err = dsgd_command("landscape", "two", "--kind", "replicas", "--out", "a.svg")
     expected = "--kind: no plane of replicas for the 2 replicas in two; take --kind random\n"
     assert (status, out, err) == (2, "", expected)
-    assert dsgd_command("landscape", "two", "--step", "3", "--out", "a.svg")[0] == 2
+    expected = "two holds no ensemble of step 3; train it with snapshot_every, or leave --step out for the last one\n"
+    assert dsgd_command("landscape", "two", "--step", "3", "--out", "a.svg") == (2, "", expected)
     (tmp_path / "folder.svg").mkdir()
     status, out, err = dsgd_command("landscape", "two", "--points", "3", "--out", "folder.svg")
     assert (status, out, err) == (2, "", "--out: folder.svg cannot be written: Is a directory\n")

@@ -45,11 +45,12 @@ from topologies import Static, Topology
 
 question = "Do SAM, CSAM and D-SGD calibrate, and is it by sharpness or by a weight on the loss?"
 
-SGD, WEIGHT, SAM, LARGE, CSAM, CSAM_LARGE = "SGD", "weight", "SAM", "SAM-large", "CSAM", "CSAM-large"
+SGD, WEIGHT, SAM, CSAM = "SGD", "weight", "SAM", "CSAM"
+SMALL, LARGE, CSAM_SMALL, CSAM_LARGE = "SAM-small", "SAM-large", "CSAM-small", "CSAM-large"
 ONE, RING, COMPLETE, RECALIBRATED = "one", "ring", "complete", "recalibrated"
 TRAINED = {
     ONE: (SGD, WEIGHT, SAM, LARGE, CSAM, CSAM_LARGE),
-    RING: (SGD, LARGE, CSAM),
+    RING: (SGD, SMALL, LARGE, CSAM_SMALL, CSAM),
     COMPLETE: (SGD,),
     RECALIBRATED: (SGD,),
 }
@@ -66,12 +67,13 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What a preset fixes: `rho` and `large_rho` are SAM's radii, `gamma` the exponent of CSAM's weight."""
+    """What a preset fixes: three radii of SAM, the small one for the ring's mini-batches, and CSAM's exponent gamma."""
 
     seeds: int = 8
     seed: int = 800
     data: DataSource = field(default_factory=lambda: InputNoise(Digits(train_size=800, test_size=797), 0.3))
     model: Model = field(default_factory=lambda: Mlp((256, 128), "relu", "batch"))
+    small_rho: float = 0.1
     rho: float = 0.5
     large_rho: float = 1.0
     gamma: float = 2.0
@@ -84,16 +86,20 @@ class Settings:
     departures: tuple[str, ...] = ()
 
     def gradient(self, method: str) -> Gradient:
-        rho = self.large_rho if method.endswith("-large") else self.rho
         if method == SGD:
             return Plain()
-        return Sam(rho) if method in (SAM, LARGE) else Csam(0.0 if method == WEIGHT else rho, self.gamma)
+        name, rho = method.partition("-")[0], self.radius(method)
+        return Sam(rho) if name == SAM else Csam(rho, self.gamma)
+
+    def radius(self, method: str) -> float:
+        """Of no reach where it is the weight alone."""
+        of = {"small": self.small_rho, "large": self.large_rho}
+        return 0.0 if method == WEIGHT else of.get(method.partition("-")[2], self.rho)
 
     def named(self, method: str) -> str:
         """The method with its radius."""
-        name, large, _ = method.partition("-")
-        radius = self.large_rho if large else self.rho
-        return {SGD: SGD, WEIGHT: "SGD, weighed"}.get(method, f"{name}({radius:g})")
+        named = f"{method.partition('-')[0]}({self.radius(method):g})"
+        return {SGD: SGD, WEIGHT: "SGD, weighed"}.get(method, named)
 
 
 presets = {
@@ -117,6 +123,7 @@ presets = {
         seeds=3,
         data=Cifar10(),
         model=ResNet18(norm="batch"),
+        small_rho=0.01,
         rho=0.05,
         large_rho=0.2,
         gamma=1.0,
@@ -230,6 +237,8 @@ def _claims(ends: Ends) -> Iterator[Claim]:
     yield ends.claim("D-SGD beyond its small batches: ECE", "ece", d_sgd, equal, high=-1)
     yield ends.claim("ring, SAM: ECE", "ece", (RING, LARGE), d_sgd, high=-1)
     yield ends.claim("ring, CSAM: NLL", "nll", (RING, CSAM), d_sgd, high=0)
+    yield ends.claim("ring, small radius, SAM: ECE", "ece", (RING, SMALL), d_sgd, high=0)
+    yield ends.claim("ring, small radius, CSAM: NLL", "nll", (RING, CSAM_SMALL), d_sgd, high=0)
 
 
 def _controls(ends: Ends) -> Iterator[Claim]:
@@ -292,6 +301,7 @@ def _answer(ends: Ends, verdicts: Mapping[str, Judged]) -> str:
         f"{whose[alone]}. In NLL the SAM in it changes {of('CSAM beyond the weight: NLL', 3)}.",
         f"D-SGD changes SGD's ECE by {of('D-SGD: ECE')} points, and by {of('D-SGD beyond its small batches: ECE')} "
         f"that of C-SGD on the same mini-batches: it {'does' if shares else 'does not'} calibrate as SAM does. As "
-        f"its local step, {large} changes its ECE by {of('ring, SAM: ECE')}.",
+        f"its local step, {large} changes its ECE by {of('ring, SAM: ECE')}, {ends.settings.named(SMALL)} by "
+        f"{of('ring, small radius, SAM: ECE')}.",
     )
     return "\n\n".join(paragraphs)

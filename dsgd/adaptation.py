@@ -8,6 +8,7 @@ normalisation layers with the recovery of SAR (Niu et al. 2023, arXiv 2302.12400
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,14 +16,20 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from dsgd.gradients.rsgs import Rsgs
+from dsgd.kernels.batch_norm import batch_norm_class
 from dsgd.perturbations import Noise
 from dsgd.state import When
 from dsgd.wrapping import OfExamples, Within
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-NORMALISATION = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+    from dsgd.trees import Params
+
+OF_TORCH = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+NORMALISATION = (*OF_TORCH, batch_norm_class())
 
 
 class Prototypes(nn.Module):
@@ -80,6 +87,7 @@ class Csfa:
     calibration: float = 0.1
     reset: float = 0.2
     resets: int = 0
+    kept: float = 1.0  # the share of the latest batch that was sure
 
     def __post_init__(self) -> None:
         self._adapted = {
@@ -100,6 +108,15 @@ class Csfa:
         self._memory = self.gradient.init(self._start)
         self._average: float | None = None
 
+    @property
+    def adapted(self) -> Params:
+        """A copy of the parameters that move, as one row; those set take their place."""
+        return self._within.read()
+
+    @adapted.setter
+    def adapted(self, p: Params) -> None:
+        self._within.write(p)
+
     def learn(self, x: Tensor, y: Tensor) -> None:
         """Adds the classes of a few labelled examples."""
         self.classifier.learn(x, y, self.calibration)
@@ -113,7 +130,8 @@ class Csfa:
             noise, at = Noise(self._steps, ((0, 0),)), When(self._steps, self.lr)
             found = self.gradient.estimate(objective, p, noise, self._memory, at)
         self._steps, self._memory = self._steps + 1, found.memory
-        if bool(found.gauges["kept"].any()):
+        self.kept = float(found.gauges["kept"])
+        if self.kept:
             self._within.set_gradients(found.grads)
             self._optimizer.step()
             self._watch(float(found.gauges["entropy"]))
@@ -125,3 +143,57 @@ class Csfa:
             self._within.write(self._start)
             self._begin()
             self.resets += 1
+
+
+@dataclass
+class Frozen:
+    """A classifier on a stream that learns new classes as `Csfa` does, and otherwise stays as it is."""
+
+    classifier: Prototypes
+    calibration: float = 0.1
+    kept: float = 1.0
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """Adds the classes of a few labelled examples."""
+        self.classifier.learn(x, y, self.calibration)
+
+    @torch.no_grad()
+    def adapt(self, x: Tensor) -> Tensor:
+        """The classes (B,) predicted for inputs x (B, ...)."""
+        return self.classifier(x).argmax(dim=1)
+
+
+@dataclass
+class Gossiping:
+    """Learners that share a stream: each adapts by its part of a batch, and then averages with its neighbours.
+
+    That is D-SGD without labels, adapt then combine: what the learners adapt is mixed by w (m, m), doubly stochastic,
+    after every batch. Their momenta and averages of entropies, and the prototypes of new classes, are each one's own.
+    """
+
+    learners: Sequence[Csfa | Frozen]
+    w: Tensor
+
+    def learn(self, x: Tensor, y: Tensor) -> None:
+        """Every learner adds the classes of the same few labelled examples."""
+        for learner in self.learners:
+            learner.learn(x, y)
+
+    def adapt(self, x: Tensor) -> Tensor:
+        """The classes (B,) predicted for inputs x (B, ...), the first B/m of them by the first learner, and so on."""
+        parts = x.tensor_split(len(self.learners))
+        predicted = torch.cat([learner.adapt(part) for learner, part in zip(self.learners, parts, strict=True)])
+        self._mix([learner for learner in self.learners if isinstance(learner, Csfa)])
+        return predicted
+
+    @property
+    def kept(self) -> float:
+        """The share of the latest batch that was sure."""
+        return fmean(learner.kept for learner in self.learners)
+
+    def _mix(self, adapting: Sequence[Csfa]) -> None:
+        rows = [learner.adapted for learner in adapting]
+        if rows:
+            mixed = rows[0].like(self.w.to(rows[0].matrix) @ torch.cat([row.matrix for row in rows]))
+            for i, learner in enumerate(adapting):
+                learner.adapted = mixed.row(i)

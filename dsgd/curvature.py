@@ -18,10 +18,12 @@ from dsgd.randomness import generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-Loss = Callable[["Tensor"], "Tensor"]
+Loss = Callable[["Tensor"], "Tensor"]  # (d,) -> scalar
+Grads = Callable[["Tensor"], "Tensor"]  # (k, d) -> (k, d)
 
 DENSE = 32  # parameters up to which the whole matrix is as quick
 TOLERANCE = 1e-6  # of an eigenvalue, relative
+EXHAUSTED = 1e-12  # what is left of a direction, relative, where all of the space has been seen
 MOST_ITERATIONS = 300  # restarts of ARPACK
 
 
@@ -68,6 +70,10 @@ class Hessian:
         """v^T H v for each row v of `directions` (k, d); shape (k,)."""
         return (directions * self.products(directions)).sum(dim=1)
 
+    def trace_h_xi(self, deviations: Tensor) -> float:
+        """tr(H Xi), Xi the covariance of replicas at these deviations (n, d) from their mean."""
+        return float(self.forms(deviations).mean())
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -97,6 +103,29 @@ def top_eigenvalues(hessian: Hessian, count: int = 1, seed: int = 0) -> Spectrum
     return Spectrum(values, vectors, (products - values[:, None] * vectors).norm(dim=1))
 
 
+def largest_ritz_value(product: Callable[[Tensor], Tensor], start: Tensor, products: int) -> tuple[float, float]:
+    """The largest Ritz value of a symmetric operator on (d,) after so many Lanczos steps, and its residual.
+
+    At most the largest eigenvalue, and within the residual of one; all steps are kept orthogonal to each other. It
+    costs so many products whatever the spectrum: where eigenvalues lie close together, value is had before vector.
+    """
+    import torch
+
+    basis, alphas, betas = [start / start.norm()], list[float](), list[float]()
+    while True:
+        away = product(basis[-1])
+        alphas.append(float(away @ basis[-1]))
+        for _ in range(2):  # once leaves rounding errors behind
+            known = torch.stack(basis)
+            away = away - known.T @ (known @ away)
+        betas.append(float(away.norm()))
+        if len(alphas) == min(products, len(start)) or betas[-1] <= EXHAUSTED * max(map(abs, alphas)):
+            break
+        basis.append(away / betas[-1])
+    values, vectors = np.linalg.eigh(np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1))
+    return float(values[-1]), abs(betas[-1] * float(vectors[-1, -1]))
+
+
 def trace_samples(hessian: Hessian, probes: int, seed: int = 0, known: Tensor | None = None) -> Tensor:
     """Independent unbiased estimates of tr H, shape (probes,): one Rademacher vector each.
 
@@ -121,7 +150,7 @@ def _dense(hessian: Hessian, count: int) -> Tensor:
 def _lanczos(hessian: Hessian, count: int, seed: int) -> Tensor:
     """Unit vectors (at most count, d): those that have converged when the iterations end."""
     import torch
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 
     def product(v: np.ndarray) -> np.ndarray:
         found: np.ndarray = hessian.products(torch.from_numpy(v.reshape(1, -1)).to(hessian.point))[0].cpu().numpy()
@@ -134,4 +163,8 @@ def _lanczos(hessian: Hessian, count: int, seed: int) -> Tensor:
         columns = eigsh(operator, count, which="LA", v0=start, tol=TOLERANCE, maxiter=MOST_ITERATIONS)[1]
     except ArpackNoConvergence as error:
         columns = error.eigenvectors
+    except ArpackError:
+        if product(start).any():
+            raise
+        columns = np.eye(hessian.d, count)  # H is zero, as where each output is saturated
     return torch.from_numpy(np.ascontiguousarray(columns.T.real)).to(hessian.point)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
+from dsgd.knobs import check_least
 from dsgd.state import When
 from dsgd.trees import Params, Scaled
 
@@ -34,8 +35,7 @@ class Plan:
     trace_xi: float | None = None
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds is {self.rounds}; it must be at least 1")
+        check_least(self, rounds=1)
         if not 0 <= self.share <= 1:
             raise ValueError(f"share is {self.share}; it must be in [0, 1]")
         if self.trace_xi is not None and not 0 < self.trace_xi < float("inf"):
@@ -107,8 +107,7 @@ class Repeated:
     times: int
 
     def __post_init__(self) -> None:
-        if self.times < 1:
-            raise ValueError(f"times is {self.times}; it must be at least 1")
+        check_least(self, times=1)
 
     def plan(self, at: When) -> Plan:
         return Plan(self.times)
@@ -130,8 +129,7 @@ class Until:
     def __post_init__(self) -> None:
         if not 0 < self.trace_xi < float("inf"):
             raise ValueError(f"trace_xi is {self.trace_xi}; it must be greater than 0 and finite")
-        if self.most < 1:
-            raise ValueError(f"most is {self.most}; it must be at least 1")
+        check_least(self, most=1)
 
     def plan(self, at: When) -> Plan:
         return Plan(self.most, trace_xi=self.trace_xi)

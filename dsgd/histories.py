@@ -47,6 +47,10 @@ class Sample:
         """The statement that the mean over seeds lies inside (low, high)."""
         return Claim(name, kind, self.values, low, high, criterion, self.unavailable, self.measurements)
 
+    def cell(self, digits: int = 2, missing: str = "not available") -> str:
+        """The mean over seeds and its interval in print."""
+        return cell(self.values, digits, missing)
+
 
 def sample(seeds: Iterable[Measurements], of_seed: Callable[[Sequence[float]], float] = fmean) -> Sample:
     """Each seed's measurements reduced to one value; a seed that has none, or only unavailable ones, gives no value."""

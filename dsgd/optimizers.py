@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dsgd import trees
+from dsgd.knobs import check_least
 from dsgd.matrices import new_matrix
 from dsgd.state import Memory
 from dsgd.trees import Params, Scaled
@@ -27,12 +28,6 @@ def _in_unit_interval(**knobs: float) -> None:
             raise ValueError(f"{name} is {value}; it must be in [0, 1)")
 
 
-def _not_negative(**knobs: float) -> None:
-    for name, value in knobs.items():
-        if not value >= 0:
-            raise ValueError(f"{name} is {value}; it must be at least 0")
-
-
 @dataclass(frozen=True)
 class Sgd:
     """SGD with momentum and weight decay as in Sutskever et al. 2013: v = momentum v + g, w = w - lr v.
@@ -46,7 +41,7 @@ class Sgd:
 
     def __post_init__(self) -> None:
         _in_unit_interval(momentum=self.momentum)
-        _not_negative(weight_decay=self.weight_decay)
+        check_least(self, weight_decay=0)
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is true and momentum 0; set momentum above 0 or nesterov false")
 
@@ -73,7 +68,7 @@ class AdamW:
 
     def __post_init__(self) -> None:
         _in_unit_interval(beta1=self.beta1, beta2=self.beta2)
-        _not_negative(eps=self.eps, weight_decay=self.weight_decay)
+        check_least(self, eps=0, weight_decay=0)
 
     def init(self, p: Params) -> Memory:
         return _moments_at_zero(p)
@@ -94,7 +89,7 @@ class Lamb:
 
     def __post_init__(self) -> None:
         _in_unit_interval(beta1=self.beta1, beta2=self.beta2)
-        _not_negative(eps=self.eps, weight_decay=self.weight_decay)
+        check_least(self, eps=0, weight_decay=0)
 
     def init(self, p: Params) -> Memory:
         return _moments_at_zero(p)

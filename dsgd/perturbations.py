@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dsgd.randomness import Key, Row, generator, normal_rows
+from dsgd.randomness import Key, Row, generator, normal, normal_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +50,10 @@ class Cloud:
     def trace(self) -> Tensor:
         """Tr Xi, the squared consensus distance."""
         return self.deviations.square().sum() / self.deviations.shape[0]
+
+    def coefficients(self, count: int, seed: int, *path: Key) -> Tensor:
+        """Keyed standard normal coefficients of `count` samples, (count, n), from which `offsets` makes them."""
+        return normal((count, self.size), seed, *path)
 
     def offsets(self, coefficients: Tensor) -> Tensor:
         """Samples z^T delta / sqrt(n) of N(0, Xi), shape (K, d), for standard normal coefficients (K, n)."""
@@ -111,7 +115,7 @@ def rotation(rank: int, seed: int, like: Tensor) -> Tensor:
     """
     import torch
 
-    q, r = torch.linalg.qr(torch.from_numpy(generator(seed, "rotation").standard_normal((rank, rank))))
+    q, r = torch.linalg.qr(normal((rank, rank), seed, "rotation"))
     return (q * r.diagonal().sign()).to(like)
 
 

@@ -14,9 +14,16 @@ from topologies.randomness import Key, generator, stream_key
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Key", "Row", "generator", "normal_rows", "stream_key"]
+__all__ = ["Key", "Row", "generator", "normal", "normal_rows", "stream_key"]
 
 Row = tuple[int, int]  # of an ensemble: the run's seed, and the replica's number
+
+
+def normal(shape: Sequence[int], seed: int, *path: Key) -> Tensor:
+    """Standard normal numbers from one stream, in float64 and on the CPU: the same on every device."""
+    import torch
+
+    return torch.from_numpy(generator(seed, *path).standard_normal(tuple(shape)))
 
 
 def normal_rows(matrix: Tensor, rows: Sequence[Row], *path: Key) -> Tensor:

@@ -47,9 +47,9 @@ MEANINGS = (
     "many: a claim on its own is decided wrongly in 5 % of studies. Intervals are of 95 %, over independent runs: "
     "Student's t below 20 runs, BCa bootstrap from 20 on. They have two sides also where the test has one, and "
     "Student's are symmetric, so they may cross the bound of such a criterion, or a limit that the quantity itself "
-    "cannot pass. Quantities without spread, or of one run only (n = 1), are compared with the bounds. Measurements "
-    "(snapshots or fits) that gave no number are counted beside n. The margin is the distance from the estimate to the "
-    "nearest bound."
+    "cannot pass. Quantities without spread, or of one run only (n = 1), are compared with the bounds, and count among "
+    "the claims with p = 0 or 1. Measurements (snapshots or fits) that gave no number are counted beside n. The margin "
+    "is the distance from the estimate to the nearest bound."
 )
 CLAIM_COLUMNS = ("", "claim", "kind", "estimate", "95 % interval", "n", "criterion", "verdict")
 NUMERAL = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
@@ -180,8 +180,10 @@ def paragraphs(text: str) -> list[str]:
 
 def tested(claim: Mapping[str, Any]) -> str:
     """What stands behind a verdict where that is not two one-sided tests; empty where it is."""
-    if claim["n"] == 1 or claim["ci"][0] == claim["ci"][1]:
-        return "compared, not tested"
+    lo, hi = claim["ci"]
+    if claim["verdict"] != "inconclusive" and (claim["n"] == 1 or (lo is not None and lo == hi)):
+        values = "the only value" if claim["n"] == 1 else "every value"
+        return f"{values} is {number(claim['estimate'])}: compared, not tested"
     return "one-sided test" if None in (claim["low"], claim["high"]) else ""
 
 

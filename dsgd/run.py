@@ -14,6 +14,7 @@ from dsgd.gossip import GOSSIPS, Gossip, Once
 from dsgd.gradients import GRADIENTS, SOURCES, Gradient
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.knobs import check_least
 from dsgd.learning_rates import LEARNING_RATES, Constant, LearningRate
 from dsgd.metrics import METRICS, Accuracy, Consensus, Metric
 from dsgd.models import MODELS, Mlp, Model
@@ -95,16 +96,13 @@ class Run:
         _one_of("not_finite", self.not_finite, NOT_FINITE)
         _one_of("running_statistics", self.running_statistics, RUNNING_STATISTICS)
         _one_of("starts", self.starts, STARTS)
-        for name, least in (("local_steps", 1), ("steps", 1), ("seed", 0), ("measure_every", 1), ("snapshot_every", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_least(self, local_steps=1, steps=1, seed=0, measure_every=1, snapshot_every=0)
         _check_normalisation(self)
         _check_starts(self)
         least = max(getattr(part, "least_batch_size", 1) for part in (self.gradient, self.model))
         if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < least):
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least {least}, or {FULL}")
-        if not self.gradient_noise >= 0:
-            raise ValueError(f"gradient_noise is {self.gradient_noise}; it must be at least 0")
+        check_least(self, gradient_noise=0)
         if self.algorithm == "centralized" and self.local_steps > 1:
             raise ValueError(
                 "local_steps is above 1 and algorithm centralized, which averages every step; "

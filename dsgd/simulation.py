@@ -5,38 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import topologies
 from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
-from dsgd.communicators import Communicator, Quarantine, finite_rows
+from dsgd.communicators import Communicator, Quarantine
 from dsgd.data import DataSet, Sampler, sampler
 from dsgd.divergence import not_finite
+from dsgd.gathering import collected, counted, gathered, snapshot
 from dsgd.gossip import Plan, gossiped
 from dsgd.gradients import Estimate, Gradient
 from dsgd.kernels.batch_norm import MOMENTUM, running
-from dsgd.matrices import new_matrix
 from dsgd.metrics import Snapshot, Split
-from dsgd.metrics.metric import Metric
-from dsgd.objectives import Network, Objective, Tilted, network
+from dsgd.objectives import Objective, Tilted
 from dsgd.perturbations import Cloud, Noise, cloud
-from dsgd.randomness import Key, Row, normal_rows, stream_key
-from dsgd.run import FULL, Run, twin_name
-from dsgd.state import Memory, State, When, mapped
+from dsgd.randomness import Row, normal_rows
+from dsgd.run import FULL, PARTS, Run, twin_name
+from dsgd.starts import start_network, start_row, starts
+from dsgd.state import STATISTICS, Memory, State, When, mapped
 from dsgd.tasks import Feed
-from dsgd.trees import Layout, Params, Scaled
+from dsgd.trees import Params, Scaled
 from topologies import KnobError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
-_STARTING = Lock()  # modules draw their weights from torch's one generator
 MOST_MATRICES = 1024  # kept of a schedule that cycles
-
-
-STATISTICS = "statistics"  # of batch normalisation, among a state's buffers
 
 
 @dataclass(frozen=True)
@@ -58,17 +53,17 @@ class World:
 def check(run: Run) -> tuple[DataSet, Sampler]:
     """The run's data and mini-batches; ValueError or FileNotFoundError for what only they or the graph can show."""
     mixing(run.topology)(0)
-    data = run.task.data.load()
-    if getattr(run.model, "criterion", "cross_entropy") != data.criterion:
+    data, model = run.task.data.load(), PARTS.get(type(run.model), type(run.model).__name__)
+    if (getattr(run.model, "criterion", None) == "output") != (data.criterion == "output"):
         raise KnobError(
             "model",
             "task no_data has no examples; add model=quadratic, a loss without data, and batch_size=full"
             if data.criterion == "output"
-            else "model quadratic is a loss without data; add task=no_data and batch_size=full, or take another model",
+            else f"model {model} is a loss without data; add task=no_data and batch_size=full, or take another model",
         )
     if data.criterion == "output" and getattr(run.gradient, "classifies", False):
         kind = type(run.gradient).__name__
-        raise KnobError("gradient", f"gradient {kind} needs classes and labels, and model quadratic has none")
+        raise KnobError("gradient", f"gradient {kind} needs classes and labels, and model {model} has none")
     batch_size = None if run.batch_size == FULL else int(run.batch_size)
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
 
@@ -123,13 +118,9 @@ class Simulation:
 
     def start(self) -> World:
         """All replicas and twins at one start, or each replica at its own."""
-        row = _row(self.network.module)
-        matrix = new_matrix(len(self.communicator.rows), row).copy_(row)
-        if self.run.starts == "own":
-            data = self.run.task.data.load()
-            for i, replica in enumerate(self.communicator.rows):
-                matrix[i : i + 1] = _row(_drawn(self.run, data, replica))
-        twins = {name: self._state(row.clone(), method) for name, method in self.twin_methods.items()}
+        matrix = starts(self.run, self.network.module, self.communicator.rows)
+        one = start_row(self.network.module)
+        twins = {name: self._state(one.clone(), method) for name, method in self.twin_methods.items()}
         return World(0, self._state(matrix, self.run.gradient), twins)
 
     def _state(self, matrix: Tensor, gradient: Gradient) -> State:
@@ -189,7 +180,7 @@ class Simulation:
     def _trace_xi(self, p: Params) -> Tensor:
         """Tr Xi for each row here: of all n replicas, or of those not in quarantine; everywhere the same number."""
         away = self._average(p).matrix.sub_(p.matrix)
-        squares = self._gathered(away.square_().sum(dim=1))
+        squares = gathered(self.communicator, away.square_().sum(dim=1))
         return squares[squares.isfinite()].mean().expand(p.rows)
 
     def mixing_matrix(self, step: int) -> topologies.MixingMatrix:
@@ -245,14 +236,14 @@ class Simulation:
         """The world with all n replicas' rows, in their order; None but in the place that leads."""
         import torch
 
-        def collected(tensor: Tensor) -> Tensor:
-            found = self.communicator.collect(_as_rows(tensor))
-            return tensor if found is None else found["rows"]
+        def every(tensor: Tensor) -> Tensor:
+            found = collected(self.communicator, tensor)
+            return tensor if found is None else found
 
-        ensemble = mapped(world.ensemble, collected)
+        ensemble = mapped(world.ensemble, every)
         counts = torch.zeros(len(self.communicator.rows), 2, dtype=torch.int64, device=self.train.x.device)
         counts[0, 0], counts[0, 1] = self.communicator.bytes_crossed, self.communicator.dropped
-        crossed, dropped = collected(counts).sum(dim=0).tolist()
+        crossed, dropped = every(counts).sum(dim=0).tolist()
         if not self.communicator.leads:
             return None
         crossed, dropped = world.bytes_crossed + crossed, world.dropped + dropped
@@ -274,52 +265,16 @@ class Simulation:
         """Whether the flag is raised in any of the places that hold replicas."""
         if self.holds_all:
             return flag
-        return bool(self._gathered(self.train.y.new_full((len(self.rows),), flag)).any())
+        return bool(gathered(self.communicator, self.train.y.new_full((len(self.rows),), flag)).any())
 
     def finite(self, world: World) -> list[bool]:
         """Of each of the n replicas, whether all its parameters are finite numbers."""
-        finite: list[bool] = self._gathered(world.ensemble.params.matrix.isfinite().all(dim=1)).tolist()
+        finite: list[bool] = gathered(self.communicator, world.ensemble.params.matrix.isfinite().all(dim=1)).tolist()
         return finite
-
-    def _gathered(self, tensor: Tensor) -> Tensor:
-        """All n replicas' rows of a tensor (rows, ...)."""
-        return self.communicator.gather(_as_rows(tensor))["rows"]
 
     def snapshot(self, world: World) -> Snapshot | None:
         """All n replicas and the twins, with what metrics need to judge them; None but in the place that leads."""
-        import torch
-
-        shards, params = self.feed.sampler.shards, self.communicator.collect(world.ensemble.params)
-        noted = world.ensemble.memory.get("gauges", {}) if any(map(_reads_gauges, self.run.metrics)) else {}
-        gauges = {name: self.communicator.collect(_as_rows(t)) for name, t in noted.items()}
-        statistics = {name: self.communicator.collect(_as_rows(t)) for name, t in world.ensemble.buffers.items()}
-        if params is None:
-            return None
-        if shards is not None and self.run.not_finite == "quarantine":
-            shards = tuple(s for s, row in zip(shards, params.matrix, strict=True) if row.isfinite().all())
-        return Snapshot(
-            world.step,
-            self._judged(params),
-            self.network,
-            self.train,
-            self.test,
-            self.run.model.smooth,
-            self.run.seed,
-            {name: state.params for name, state in world.twins.items()},
-            None if shards is None else tuple(torch.from_numpy(s).to(self.train.x.device) for s in shards),
-            {name: self._counted(gauge["rows"], params) for name, gauge in gauges.items() if gauge is not None},
-            None if (found := statistics.get(STATISTICS)) is None else self._counted(found["rows"], params),
-            {name: state.buffers[STATISTICS] for name, state in world.twins.items() if state.buffers},
-            self.run.running_statistics == "recalibrate",
-        )
-
-    def _judged(self, p: Params) -> Params:
-        """The replicas of all n that count: those not in quarantine."""
-        return finite_rows(p) if self.run.not_finite == "quarantine" else p
-
-    def _counted(self, rows: Tensor, p: Params) -> Tensor:
-        """Of numbers (n, ...) those of the replicas that count."""
-        return rows[p.matrix.isfinite().all(dim=1)] if self.run.not_finite == "quarantine" else rows
+        return snapshot(self, world)
 
     def updating(self, at: When) -> Callable[[State, Params], tuple[State, Scaled]]:
         """The optimizer's move at this time."""
@@ -338,7 +293,7 @@ class Simulation:
 
         @cache
         def of_replicas() -> Cloud:
-            return cloud(self._judged(self.communicator.gather(replicas)).matrix)
+            return cloud(counted(self.run, self.communicator.gather(replicas)).matrix)
 
         return Noise(step, self.rows, of_replicas)
 
@@ -352,27 +307,6 @@ class Simulation:
         return models * (self.network.layout.d + mixed) * self.dtype.itemsize
 
 
-def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
-    """The model with the start that `run.seed` fixes."""
-    return network(_drawn(run, data).to(device, dtype), data.criterion)
-
-
-def _drawn(run: Run, data: DataSet, *whose: Key) -> nn.Module:
-    """The model at the start of the seed, or of one replica; on the CPU, so that it is the same on every device."""
-    import torch
-
-    with _STARTING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_key(run.seed, "start", *whose))
-        return run.model.build(data.train.shape, data.classes)
-
-
-def _row(module: nn.Module) -> Tensor:
-    """A module's parameters, (1, d)."""
-    import torch
-
-    return torch.cat([leaf.detach().reshape(-1) for leaf in module.parameters()])[None]
-
-
 def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, state: State) -> tuple[State, Estimate]:
     """What the method finds, and the state with its memories moved on.
 
@@ -382,15 +316,6 @@ def estimated(method: Gradient, objective: Objective, noise: Noise, at: When, st
     found = method.estimate(objective, state.params, noise, state.memory["gradient"], at)
     state = replace(state, buffers=buffers).remember("gradient", found.memory)
     return (state.remember("gauges", found.gauges) if found.gauges else state), found
-
-
-def _reads_gauges(metric: Metric) -> bool:
-    return getattr(metric, "reads_gauges", False)
-
-
-def _as_rows(tensor: Tensor) -> Params:
-    """A tensor (rows, ...) as what communicators carry."""
-    return Params(tensor.reshape(tensor.shape[0], -1), Layout(("rows",), (tuple(tensor.shape[1:]),)))
 
 
 def _unmixed(p: Params, plus: Scaled | None = None) -> Params:

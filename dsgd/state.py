@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Memory = Mapping[str, "Tensor"]
 
+STATISTICS = "statistics"  # of batch normalisation, among a state's buffers
+
 
 @dataclass(frozen=True)
 class When:

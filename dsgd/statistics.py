@@ -19,7 +19,7 @@ import numpy as np
 from dsgd import randomness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 BOOTSTRAP_FROM = 20
 RESAMPLES = 9999
@@ -144,14 +144,12 @@ def judge(claims: Sequence[Claim]) -> list[Judged]:
     second only where the first left something open: a claim on its own is wrongly supported in 5 % of studies (4.9 to
     5.1 by our simulation with n = 5 to 20, its mean on the bound) or wrongly refuted (4.9 to 5.2), where 0.05 at each
     look would give 8 %; any one of several is in at most 2 * 0.0294 = 5.9 %.
-    Values without spread (an exact quantity, or one run) are compared with the bounds directly. A claim that lacks
-    more than a tenth of its measurements is inconclusive, and counts among the others with p = 1.
+    Values without spread (an exact quantity, or one run) are compared with the bounds directly, and count among the
+    others with p = 0 or 1. A claim that lacks more than a tenth of its measurements is inconclusive, and counts with
+    p = 1.
     """
-    tested = [claim for claim in claims if not claim.exact]
-    inside = holm([_p(equivalence_p, claim) for claim in tested])
-    outside = holm([_p(outside_p, claim) for claim in tested])
-    pvalues = iter(zip(inside, outside, strict=True))
-    return [_compared(claim) if claim.exact else _tested(claim, *next(pvalues)) for claim in claims]
+    inside, outside = holm([_inside_p(claim) for claim in claims]), holm([_outside_p(claim) for claim in claims])
+    return [_judged(*judged) for judged in zip(claims, inside, outside, strict=True)]
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -262,19 +260,22 @@ def finite(values: Sequence[float]) -> Numbers:
     return numbers
 
 
-def _p(test: Callable[[Sequence[float], float | None, float | None], float], claim: Claim) -> float:
-    return 1.0 if claim.incomplete else test(claim.values, claim.low, claim.high)
+def _inside_p(claim: Claim) -> float:
+    if claim.exact:
+        return 0.0 if claim.accepts(claim.values[0]) else 1.0
+    return 1.0 if claim.incomplete else equivalence_p(claim.values, claim.low, claim.high)
 
 
-def _compared(claim: Claim) -> Judged:
-    verdict: Verdict = "supported" if claim.accepts(claim.values[0]) else "refuted"
-    return Judged(claim, mean_interval(claim.values), verdict, _margin(claim), None, None)
+def _outside_p(claim: Claim) -> float:
+    if claim.exact:
+        return 1.0 - _inside_p(claim)
+    return 1.0 if claim.incomplete else outside_p(claim.values, claim.low, claim.high)
 
 
-def _tested(claim: Claim, p_inside: float, p_outside: float) -> Judged:
+def _judged(claim: Claim, p_inside: float, p_outside: float) -> Judged:
     verdict: Verdict = "supported" if p_inside < LEVEL else "refuted" if p_outside < LEVEL else "inconclusive"
     interval = mean_interval(claim.values) if claim.values else Interval(None, None, None, 0)
-    tested = (None, None) if claim.incomplete else (p_inside, p_outside)
+    tested = (None, None) if claim.incomplete or claim.exact else (p_inside, p_outside)
     return Judged(claim, interval, verdict, _margin(claim), *tested)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-
+TINY = 1e-12  # added to a length that divides: a gradient of zero moves nothing
 NUMBERS_IN_CACHE = 2**18  # of each of some four matrices: a core's own cache holds a row of them and its temporaries
 
 

@@ -25,27 +25,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
-from typing import Literal
 
 from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
-from dsgd.histories import Histories, History, Sample
+from dsgd.histories import Histories, History, Sample, seeds_of
 from dsgd.learning_rates import Constant
 from dsgd.metrics import Accuracy, Consensus, Curvature, Equivalence, GradientNoise
 from dsgd.models import Mlp, Model, ResNet18
 from dsgd.plots import Series, log_log
 from dsgd.run import Run
-from dsgd.statistics import mean_interval, shown
-from dsgd.study import Claim, Figure, Report, Table, judge
+from dsgd.statistics import shown
+from dsgd.study import Claim, Figure, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology, stationary_consensus
+from topologies.spectral import Order
 
 question = "Does D-SGD's sharpness regularisation shrink as the total batch grows?"
 
-Order = Literal["consensus", "adapt_then_combine"]
 METHODS: dict[str, tuple[str, Order]] = {
     "ring": ("ring", "consensus"),
     "grid": ("grid", "consensus"),
@@ -171,10 +169,10 @@ def runs(settings: Settings) -> dict[str, Run]:
         for method in settings.methods
         if method != CONTROL or mode == "A"
         for size in settings.grown(mode)
-        for seed in _seeds(settings)
+        for seed in seeds_of(settings)
     }
     return modes | {
-        f"noisy {size} {seed}": _noisy(settings, size, seed) for size in settings.locals for seed in _seeds(settings)
+        f"noisy {size} {seed}": _noisy(settings, size, seed) for size in settings.locals for seed in seeds_of(settings)
     }
 
 
@@ -182,10 +180,6 @@ def _noisy(settings: Settings, size: int, seed: int) -> Run:
     """Mode A under additive noise of one size."""
     run = _run(settings, FIRST, settings.shape("A", size), seed)
     return replace(run, twins=(), gradient_noise=settings.noise, metrics=(Consensus(settings.steps // 20),))
-
-
-def _seeds(settings: Settings) -> range:
-    return range(settings.seed, settings.seed + settings.seeds)
 
 
 def _label(settings: Settings, mode: str, method: str, size: int, seed: int) -> str:
@@ -247,7 +241,7 @@ def _claims(settings: Settings, found: Histories) -> Iterator[Claim]:
     criterion = "λ_max at the mean over AD-SAM's stays as it is: a power of 0 ± 0.05"
     ratios = _ratios(settings, found, "average_direction_sam")
     yield ratios.claim("mode C: as flat as AD-SAM", "claim", -0.05, 0.05, criterion)
-    ends = ([found[_label(settings, "A", FIRST, settings.local, seed)]] for seed in _seeds(settings))
+    ends = ([found[_label(settings, "A", FIRST, settings.local, seed)]] for seed in seeds_of(settings))
     slopes = histories.sample(histories.measurements(runs, "equivalence_slope_loss_gap") for runs in ends)
     criterion = "|mean L(w_j) − L(w) − s² tr(HΞ)/2| goes as s to the power 3 ± 0.2, s a scale on the deviations"
     yield slopes.claim("loss gap", "claim", 2.8, 3.2, criterion)
@@ -261,8 +255,8 @@ def _controls(settings: Settings, found: Histories) -> Iterator[Claim]:
     criterion = "on the complete graph after the update Tr Ξ is at most 1e-10"
     yield spreads.claim("complete graph: no spread", "control", None, 1e-10, criterion)
     ladders = [
-        [_mean(_late(settings, found[f"noisy {size} {seed}"], "trace_xi")) for size in settings.locals]
-        for seed in _seeds(settings)
+        [histories.mean(_late(settings, found[f"noisy {size} {seed}"], "trace_xi")) for size in settings.locals]
+        for seed in seeds_of(settings)
     ]
     criterion = "mode A under noise that does not depend on B: Tr Ξ goes as B to the 0 ± 0.15"
     yield histories.powers(settings.locals, ladders).claim("constant noise", "control", -0.15, 0.15, criterion)
@@ -275,24 +269,18 @@ def _powers(settings: Settings, found: Histories, mode: str, method: str, quanti
 def _ratios(settings: Settings, found: Histories, twin: str) -> Sample:
     """The power in mode C of D-SGD's lambda_max over its twin's."""
     names = ("lambda_max", f"{twin}_lambda_max")
-    pairs = (_ladders(settings, found, "C", FIRST, name) for name in names)
-    ratios = [[a / b if a and b else None for a, b in zip(*rungs, strict=True)] for rungs in zip(*pairs, strict=True)]
-    return histories.powers(settings.locals, ratios)
+    ours, theirs = (_ladders(settings, found, "C", FIRST, name) for name in names)
+    return histories.powers(settings.locals, map(histories.ratios, ours, theirs))
 
 
 def _ladders(settings: Settings, found: Histories, mode: str, method: str, quantity: str) -> list[list[float | None]]:
     """For each seed the quantity at each size, averaged over the snapshots from half of the steps on."""
-    return [
-        [
-            _mean(
-                _values(
-                    settings, found[_label(settings, mode, method, size, seed)], settings.shape(mode, size), quantity
-                )
-            )
-            for size in settings.grown(mode)
-        ]
-        for seed in _seeds(settings)
-    ]
+
+    def late(size: int, seed: int) -> float | None:
+        history = found[_label(settings, mode, method, size, seed)]
+        return histories.mean(_values(settings, history, settings.shape(mode, size), quantity))
+
+    return [[late(size, seed) for size in settings.grown(mode)] for seed in seeds_of(settings)]
 
 
 def _values(settings: Settings, history: History, shape: tuple[int, int, float], quantity: str) -> list[float | None]:
@@ -314,26 +302,19 @@ def _late(settings: Settings, history: History, name: str) -> list[float | None]
     return histories.measurements([[row for row in history if row["step"] >= settings.steps // 2]], name)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    found = [value for value in values if value is not None]
-    return fmean(found) if found else None
-
-
 def _shares_of_theory(settings: Settings, found: Histories) -> Iterator[list[float | None]]:
     """Tr Xi over what linear theory gives it, at each local batch of mode A; a list a seed."""
     graph, order = METHODS[FIRST]
     theory = settings.lr**2 * stationary_consensus(Topology(graph, settings.n).matrix(), order)
     pairs = (_ladders(settings, found, "A", FIRST, quantity) for quantity in ("trace_xi", "gradient_variance"))
     for traces, variances in zip(*pairs, strict=True):
-        yield [
-            None if trace is None or variance is None else trace / (theory * variance / size)
-            for size, trace, variance in zip(settings.locals, traces, variances, strict=True)
-        ]
+        noise = zip(settings.locals, variances, strict=True)
+        yield histories.ratios(traces, [None if one is None else theory * one / size for size, one in noise])
 
 
 def _powers_table(settings: Settings, found: Histories) -> Table:
     rows = [
-        (mode, method, *(_shown(_powers(settings, found, mode, method, quantity)) for quantity in QUANTITIES))
+        (mode, method, *(_powers(settings, found, mode, method, quantity).cell(missing="") for quantity in QUANTITIES))
         for mode in MODES
         for method in settings.methods
         if method != CONTROL
@@ -349,7 +330,7 @@ def _twins_table(settings: Settings, found: Histories) -> Table:
         for name in ("lambda_max", "hessian_trace")
         for prefix in ("", *(f"{twin}_" for twin in TWINS))
     ]
-    rows = [(mode, *(_shown(_powers(settings, found, mode, FIRST, name)) for name in names)) for mode in MODES]
+    rows = [(mode, *(_powers(settings, found, mode, FIRST, name).cell(missing="") for name in names)) for mode in MODES]
     return Table("The same for sharpness, on the ring and of its twins", columns, rows, "Powers of the total batch.")
 
 
@@ -363,8 +344,8 @@ def _values_table(settings: Settings, found: Histories) -> Table:
         ladders = {name: _ladders(settings, found, mode, FIRST, name) for name in (*QUANTITIES, *accuracies)}
         for place, size in enumerate(settings.grown(mode)):
             n, local, lr = settings.shape(mode, size)
-            means = {name: _mean([rungs[place] for rungs in seeds]) for name, seeds in ladders.items()}
-            points = (None if (mean := means[name]) is None else 100 * mean for name in accuracies)
+            means = {name: histories.mean(rungs[place] for rungs in seeds) for name, seeds in ladders.items()}
+            points = histories.percent([means[name] for name in accuracies])
             rows.append((mode, n * local, lr, *(means[name] for name in QUANTITIES), *points))
     return Table("The ring, number by number", columns, rows, "Means over seeds; accuracies at the end of the runs.")
 
@@ -383,17 +364,13 @@ def _figure(settings: Settings, found: Histories, mode: str) -> Figure:
     return log_log(f"Mode {mode}: {MODES[mode]}", series, "total batch |B|", "squared distance, or loss", caption)
 
 
-def _shown(sample: Sample) -> str:
-    return shown(mean_interval(sample.values)) if sample.values else ""
-
-
 def _modes_in_words() -> str:
     return "; ".join(f"{mode}: {text}" for mode, text in MODES.items())
 
 
 def _answer(claims: Sequence[Claim]) -> str:
     """What was found, in words and measured numbers."""
-    found = {one.claim.name: one for one in judge(claims)}
+    found = histories.judged(claims)
     words = {"supported": "does not fall", "refuted": "falls", "inconclusive": "may fall or not"}
     said = [
         f"{words[one.verdict]} in mode {mode} ({text}), as |B| to the {shown(one.interval)}"

@@ -17,22 +17,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
 
 import topologies
 from dsgd import histories
 from dsgd.data import NoData
-from dsgd.histories import Histories
+from dsgd.histories import Histories, seeds_of
 from dsgd.metrics import Consensus
 from dsgd.models import Quadratic
 from dsgd.run import Run
 from dsgd.study import Claim, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology
+from topologies.spectral import Order
 
 question = "Is the spread of the replicas under gradient noise the one that linear theory gives for the graph?"
 
-Order = Literal["consensus", "adapt_then_combine"]
 ORDERS: tuple[Order, Order] = ("consensus", "adapt_then_combine")
 RELAXATIONS, SETTLING = 60, 10  # of the slowest graph mode; those at the start are not counted
 SYMBOLS = {
@@ -62,7 +61,7 @@ def runs(settings: Settings) -> dict[str, Run]:
         f"noise {graph} {order} {seed}": _noise_only(settings, graph, order, seed)
         for graph in settings.graphs
         for order in ORDERS
-        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for seed in seeds_of(settings)
     }
 
 

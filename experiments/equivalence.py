@@ -33,14 +33,14 @@ from dsgd import histories
 from dsgd.data import ByLabel, Cifar10, DataSource, Digits, Shards
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
-from dsgd.histories import Histories, Sample
+from dsgd.histories import Histories, Sample, one_a_seed, seeds_of
 from dsgd.learning_rates import Constant, LearningRate, Multistep
 from dsgd.metrics import Accuracy, Consensus, Equivalence
 from dsgd.models import Mlp, Model, ResNet18
 from dsgd.plots import Series, log_log
 from dsgd.run import Run
 from dsgd.statistics import Interval
-from dsgd.study import Claim, Figure, Judged, Report, Table, judge
+from dsgd.study import Claim, Figure, Judged, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
@@ -167,10 +167,6 @@ def runs(settings: Settings) -> dict[str, Run]:
     return {label: run for part in parts for label, run in part(settings)}
 
 
-def _seeds(settings: Settings, times: int = 1) -> range:
-    return range(settings.seed, settings.seed + times * settings.seeds)
-
-
 def _training(settings: Settings, seed: int, graph: str, model: Model, probe: Equivalence) -> Run:
     return Run(
         task=Task(settings.data),
@@ -187,7 +183,7 @@ def _training(settings: Settings, seed: int, graph: str, model: Model, probe: Eq
 
 def _smooth(settings: Settings) -> Iterator[tuple[str, Run]]:
     """Real snapshots, activations and rates taking turns over the seeds; on the first graph an early one too."""
-    for seed in _seeds(settings):
+    for seed in seeds_of(settings):
         model = settings.smooth[seed % len(settings.smooth)]
         for graph in settings.graphs:
             early = settings.steps // 2 if graph == settings.graphs[0] else 0
@@ -197,7 +193,7 @@ def _smooth(settings: Settings) -> Iterator[tuple[str, Run]]:
 
 def _rough(settings: Settings) -> Iterator[tuple[str, Run]]:
     """ReLU at the largest rate, probed on as many examples as there are: the more kinks in reach, the less noise."""
-    for seed in _seeds(settings, settings.rough_times):
+    for seed in seeds_of(settings, settings.rough_times):
         probe = Equivalence(settings.rough_probe_size, settings.pairs, scales=(1.0, *SMALL))
         run = _training(settings, seed, settings.graphs[0], settings.rough, probe)
         yield f"rough {seed}", replace(run, learning_rate=settings.rates[-1])
@@ -205,7 +201,7 @@ def _rough(settings: Settings) -> Iterator[tuple[str, Run]]:
 
 def _kinks(settings: Settings) -> Iterator[tuple[str, Run]]:
     """Twice the replicas and hidden units, so that on an eighth of the examples, too, many kinks lie in reach."""
-    for seed in _seeds(settings, settings.rough_times):
+    for seed in seeds_of(settings, settings.rough_times):
         for name, size in (("all", settings.rough_probe_size), ("eighth", settings.rough_probe_size // 8)):
             probe = Equivalence(size, settings.pairs // 2, scales=(1.0, FEW))
             run = _training(settings, seed, "exponential", settings.wide, probe)
@@ -214,7 +210,7 @@ def _kinks(settings: Settings) -> Iterator[tuple[str, Run]]:
 
 
 def _own_shards(settings: Settings) -> Iterator[tuple[str, Run]]:
-    for seed in _seeds(settings):
+    for seed in seeds_of(settings):
         probe = Equivalence(settings.probe_size, own_shards=True)
         run = _training(settings, seed, settings.graphs[0], settings.smooth[seed % len(settings.smooth)], probe)
         for name, partition in (("shards", Shards()), ("labels", ByLabel())):
@@ -242,7 +238,7 @@ def _more_replicas(settings: Settings) -> Iterator[tuple[str, Run]]:
     Above rank 40 the instrument's cubature has degree 3 and an error of fourth order. It is below 1 % of the residual,
     which over s³ is constant within that from s = 1 to 1/64.
     """
-    for seed in _seeds(settings):
+    for seed in seeds_of(settings):
         for n in settings.sizes:
             run = _noisy(settings, seed, n, "complete", "tanh", 0.2)
             yield f"more {n} {seed}", replace(run, steps=40, metrics=(Consensus(), Equivalence(64)))
@@ -251,7 +247,7 @@ def _more_replicas(settings: Settings) -> Iterator[tuple[str, Run]]:
 def _trajectories(settings: Settings) -> Iterator[tuple[str, Run]]:
     """The ensemble and its two twins under the same noise, lr * steps fixed."""
     for activation in ("tanh", "relu"):
-        for seed in _seeds(settings):
+        for seed in seeds_of(settings):
             for lr in settings.lrs:
                 run = _noisy(settings, seed, settings.noisy_n, "ring", activation, lr)
                 run = replace(run, steps=round(HORIZON / lr), twins=(WeightDiversity(samples=0), Plain()))
@@ -284,63 +280,59 @@ def _metric_claims(found: Histories) -> Iterator[Claim]:
 
 def _fitted_claims(settings: Settings, found: Histories) -> Iterator[Claim]:
     """What takes several runs of a seed: more examples, more replicas, smaller learning rates."""
+
+    def power(activation: str, name: str) -> Sample:
+        return histories.powers(settings.lrs, _ends(settings, found, activation, name))
+
     criterion = f"8 times the examples divide |G_D − G_A| at s = 1/{1 / FEW:g} by 1.8 to 4"
     yield _fewer_examples(found).claim("ReLU: more examples", "control", 1.8, 4.0, criterion)
     powers = histories.powers(settings.sizes, _scaled(settings, found))
     criterion = "at a given Ξ, |G_D − G_A| goes as n to the power −0.5 ± 0.15"
     yield powers.claim("more replicas: residual", "claim", -0.65, -0.35, criterion)
     name, criterion = "trajectories: D-SGD from", "distance of the end points grows as lr to the power"
-    powers = histories.powers(settings.lrs, _ends(settings, found, "tanh", FROM_C_SGD))
-    yield powers.claim(f"{name} C-SGD", "claim", 1.8, 2.1, f"{criterion} 1.8 to 2.1")
-    powers = histories.powers(settings.lrs, _ends(settings, found, "tanh", FROM_AD_SAM))
-    yield powers.claim(f"{name} AD-SAM", "claim", 2.9, None, f"{criterion} 2.9 or more")
-    powers = histories.powers(settings.lrs, _ends(settings, found, "relu", FROM_AD_SAM))
-    yield powers.claim(f"ReLU {name} AD-SAM", "control", 0.6, 1.2, f"{criterion} 0.6 to 1.2, not 3")
-    ends = (_ends(settings, found, "tanh", name) for name in (FROM_AD_SAM, FROM_C_SGD))
-    shares = histories.sample([_share(sam[-1], centralized[-1])] for sam, centralized in zip(*ends, strict=True))
-    criterion = f"at lr = {settings.lrs[-1]:g}, |mean − AD-SAM| is at most 0.01 of |mean − C-SGD|"
+    yield power("tanh", FROM_C_SGD).claim(f"{name} C-SGD", "claim", 1.8, 2.1, f"{criterion} 1.8 to 2.1")
+    yield power("tanh", FROM_AD_SAM).claim(f"{name} AD-SAM", "claim", 2.9, None, f"{criterion} 2.9 or more")
+    criterion = f"{criterion} 0.6 to 1.2, not 3"
+    yield power("relu", FROM_AD_SAM).claim(f"ReLU {name} AD-SAM", "control", 0.6, 1.2, criterion)
+    least = settings.lrs[-1]
+    ends = (histories.ends(found, f"trajectory tanh {least}", name) for name in (FROM_AD_SAM, FROM_C_SGD))
+    criterion = f"at lr = {least:g}, |mean − AD-SAM| is at most 0.01 of |mean − C-SGD|"
+    shares = one_a_seed(histories.ratios(*ends))
     yield shares.claim("trajectories: share left unexplained", "claim", None, 0.01, criterion)
-    powers = histories.powers(settings.lrs, _ends(settings, found, "tanh", "trace_xi"))
-    yield powers.claim("consensus distance: slope in lr", "claim", 1.95, 2.05, "Tr Ξ grows as lr to the 2.0 ± 0.05")
+    criterion = "Tr Ξ grows as lr to the 2.0 ± 0.05"
+    yield power("tanh", "trace_xi").claim("consensus distance: slope in lr", "claim", 1.95, 2.05, criterion)
 
 
 def _fewer_examples(found: Histories) -> Sample:
     """How many times larger the residual at a small s is on an eighth of the examples: √8 = 2.8 for shot noise."""
 
-    def residual(name: str, seed: int) -> float | None:
-        return _residual(found[f"kinks {name} {seed}"][-1], FEW)
+    def residuals(name: str) -> list[float | None]:
+        return [_residual(rows[-1], FEW) for rows in histories.select(found, f"kinks {name}")]
 
-    seeds = histories.seeds(found, "kinks")
-    return histories.sample([_share(residual("eighth", seed), residual("all", seed))] for seed in seeds)
+    return one_a_seed(histories.ratios(residuals("eighth"), residuals("all")))
 
 
 def _scaled(settings: Settings, found: Histories) -> list[list[float | None]]:
     """|G_D − G_A| at a small s in units of the cube of the spread, s sqrt(Tr Ξ): a list a seed, a value for each n."""
-
-    def scaled(n: int, seed: int) -> float | None:
-        end = found[f"more {n} {seed}"][-1]
-        return _share(_residual(end, AT), (AT * sqrt(end["trace_xi"])) ** 3)
-
-    return [[scaled(n, seed) for n in settings.sizes] for seed in histories.seeds(found, "more")]
+    ends = ([found[f"more {n} {seed}"][-1] for n in settings.sizes] for seed in histories.seeds(found, "more"))
+    return [
+        histories.ratios([_residual(end, AT) for end in seed], [(AT * sqrt(end["trace_xi"])) ** 3 for end in seed])
+        for seed in ends
+    ]
 
 
 def _residual(row: Mapping[str, Any], s: float) -> float | None:
     """|G_D − G_A| at one scale."""
-    value: float | None = row["equivalence_curve_residual"][row["equivalence_scales"].index(s)]
-    return value
+    return row["equivalence_curve_residual"][row["equivalence_scales"].index(s)]
 
 
 def _ends(settings: Settings, found: Histories, activation: str, name: str) -> list[list[float | None]]:
     return histories.ladders(found, f"trajectory {activation}", settings.lrs, name)
 
 
-def _share(part: float | None, whole: float | None) -> float | None:
-    return part / whole if part is not None and whole else None
-
-
 def _answer(found: Histories, claims: list[Claim]) -> str:
     """What was found, in words and measured numbers; the first sentence follows from the verdicts."""
-    judged = {one.claim.name: one for one in judge(claims)}
+    judged = histories.judged(claims)
 
     def order(name: str) -> str:
         estimate = judged[f"{name} slope"].interval.estimate
@@ -370,8 +362,8 @@ def _verdict(judged: Mapping[str, Judged]) -> str:
     """Yes, no or undecided, by the orders that the theorem is about; then whatever did not come out as it should."""
     orders = {judged[f"smooth: {quantity} slope"].verdict for quantity in THEOREM}
     answer = ANSWERS["yes" if orders == {"supported"} else "no" if "refuted" in orders else "undecided"]
-    others = [f"{name} ({one.verdict})" for name, one in judged.items() if one.verdict != "supported"]
-    return f"{answer} Not as expected: {', '.join(others)}." if others else answer
+    others = histories.not_supported(judged)
+    return f"{answer} Not as expected: {others}." if others else answer
 
 
 def _trend(slope: Interval) -> str:
@@ -383,31 +375,18 @@ def _trend(slope: Interval) -> str:
 
 
 def _natural_table(settings: Settings, found: Histories) -> Table:
-    names = ("trace_xi", "equivalence_half_trace_h_xi", "equivalence_ratio", "equivalence_cosine")
+    probed = (f"equivalence_{name}" for name in ("half_trace_h_xi", "ratio", "cosine"))
+    names = ("trace_xi", *probed, "test_accuracy_mean_model")
     rows = [
-        (
-            graph,
-            lr,
-            *histories.medians(ends, *names, "test_accuracy_mean_model"),
-            histories.reach(histories.available(ends, "equivalence_ratio")),
-        )
+        (graph, lr, *histories.medians(ends, *names), histories.reach(histories.available(ends, "equivalence_ratio")))
         for graph in settings.graphs
         for lr, ends in histories.ends_by(histories.select(found, f"smooth {graph}"), "lr").items()
     ]
-    columns = (
-        "graph",
-        "lr",
-        "Tr Ξ",
-        "tr(HΞ)/2",
-        "residual / correction",
-        "cosine",
-        "test accuracy",
-        "range of the ratio",
-    )
+    measured = ("Tr Ξ", "tr(HΞ)/2", "residual / correction", "cosine", "test accuracy", "range of the ratio")
     caption = (
         "Medians over runs, last snapshot. The theorem is asymptotic: this is how far real runs are from its limit."
     )
-    return Table("At the natural scale, s = 1", columns, rows, caption)
+    return Table("At the natural scale, s = 1", ("graph", "lr", *measured), rows, caption)
 
 
 def _slope_table(found: Histories) -> Table:
@@ -429,46 +408,30 @@ def _scale_figures(found: Histories) -> Iterator[Figure]:
         return histories.median_curve(label, runs, f"{prefix}_scales", f"{prefix}_curve_{quantity}")
 
     axes = ("scale s of the replicas' deviations", "norm of the difference")
-    yield log_log(
-        "Smooth networks: three orders",
-        [curve("smooth", "equivalence", quantity) for quantity in ("correction", "residual", "symmetrised")],
-        *axes,
-        "Medians over all smooth runs' last snapshots. Left of the plotted points lies float64 rounding.",
-        guides=((2, "s²"), (3, "s³"), (4, "s⁴")),
-    )
-    yield log_log(
-        "Controls: where the theorem does not hold",
-        [
-            curve("rough", "equivalence", "correction", "ReLU: "),
-            curve("rough", "equivalence", "residual", "ReLU: "),
-            curve("kinks all", "equivalence", "residual", "wide ReLU: "),
-            curve("kinks eighth", "equivalence", "residual", "wide ReLU, 1/8 of the examples: "),
-            curve("own", "own_shards", "residual", "own shards: "),
-        ],
-        *axes,
-        "ReLU by antithetic Monte Carlo; with replicas' own data the first-order term does not cancel.",
-        guides=((1, "s"),),
-    )
+    series = [curve("smooth", "equivalence", quantity) for quantity in ("correction", "residual", "symmetrised")]
+    caption = "Medians over all smooth runs' last snapshots. Left of the plotted points lies float64 rounding."
+    yield log_log("Smooth networks: three orders", series, *axes, caption, guides=((2, "s²"), (3, "s³"), (4, "s⁴")))
+    series = [
+        curve("rough", "equivalence", "correction", "ReLU: "),
+        curve("rough", "equivalence", "residual", "ReLU: "),
+        curve("kinks all", "equivalence", "residual", "wide ReLU: "),
+        curve("kinks eighth", "equivalence", "residual", "wide ReLU, 1/8 of the examples: "),
+        curve("own", "own_shards", "residual", "own shards: "),
+    ]
+    caption = "ReLU by antithetic Monte Carlo; with replicas' own data the first-order term does not cancel."
+    yield log_log("Controls: where the theorem does not hold", series, *axes, caption, guides=((1, "s"),))
 
 
 def _ladder_figures(settings: Settings, found: Histories) -> Iterator[Figure]:
-    yield log_log(
-        "More replicas at the same spread",
-        [histories.band("|G_D − G_A|", settings.sizes, _scaled(settings, found))],
-        "replicas n",
-        "residual / (s sqrt(Tr Ξ))³",
-        f"Complete graph, additive noise, s = 1/{1 / AT:g}. Median and range over seeds.",
-        guides=((-0.5, "1/√n"),),
-    )
-    yield log_log(
-        "Coupled trajectories",
-        [
-            histories.band(f"{activation}: {label}", settings.lrs, _ends(settings, found, activation, name))
-            for activation in ("tanh", "relu")
-            for name, label in ((FROM_C_SGD, "from C-SGD"), (FROM_AD_SAM, "from AD-SAM"))
-        ],
-        "learning rate",
-        "distance of D-SGD's mean model",
-        f"After lr * steps = {HORIZON:g} under the same noise. Median and range over seeds.",
-        guides=((2, "lr²"), (3, "lr³")),
-    )
+    series = [histories.band("|G_D − G_A|", settings.sizes, _scaled(settings, found))]
+    axes = ("replicas n", "residual / (s sqrt(Tr Ξ))³")
+    caption = f"Complete graph, additive noise, s = 1/{1 / AT:g}. Median and range over seeds."
+    yield log_log("More replicas at the same spread", series, *axes, caption, guides=((-0.5, "1/√n"),))
+    series = [
+        histories.band(f"{activation}: {label}", settings.lrs, _ends(settings, found, activation, name))
+        for activation in ("tanh", "relu")
+        for name, label in ((FROM_C_SGD, "from C-SGD"), (FROM_AD_SAM, "from AD-SAM"))
+    ]
+    axes = ("learning rate", "distance of D-SGD's mean model")
+    caption = f"After lr * steps = {HORIZON:g} under the same noise. Median and range over seeds."
+    yield log_log("Coupled trajectories", series, *axes, caption, guides=((2, "lr²"), (3, "lr³")))

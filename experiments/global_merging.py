@@ -34,14 +34,14 @@ from statistics import fmean
 
 from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, Dirichlet, FashionMnist, Iid
-from dsgd.histories import Histories, History, Measurements, Sample
+from dsgd.histories import Histories, History, Sample, one_a_seed, seeds_of
 from dsgd.learning_rates import Constant
 from dsgd.metrics import Accuracy, Consensus, Curvature, Merging
 from dsgd.models import Mlp, Model, ResNet18
 from dsgd.optimizers import Sgd
 from dsgd.plots import Series, curves
 from dsgd.run import Run
-from dsgd.study import Claim, Figure, Report, Table, judge
+from dsgd.study import Claim, Figure, Report, Table
 from dsgd.tasks import Task
 from topologies import Periodic, RandomMatching, Schedule, Topology
 
@@ -114,7 +114,7 @@ def runs(settings: Settings) -> dict[str, Run]:
     return {
         f"{data} {gossip} {seed}": _training(settings, data, gossip, seed)
         for data, gossip in TRAINED
-        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for seed in seeds_of(settings)
     }
 
 
@@ -153,11 +153,8 @@ def report(settings: Settings, found: Histories) -> Report:
 
 def _ends(found: Histories, data: str, gossip: str, of: Callable[[History, History], float | None]) -> Sample:
     """One value a seed, of a run and of the centralized one on the same data."""
-
-    def value(seed: int) -> Measurements:
-        return [of(found[f"{data} {gossip} {seed}"], found[f"{data} {CENTRAL} {seed}"])]
-
-    return histories.sample(value(seed) for seed in histories.seeds(found, f"{data} {gossip}"))
+    seeds = histories.seeds(found, f"{data} {gossip}")
+    return one_a_seed([of(found[f"{data} {gossip} {seed}"], found[f"{data} {CENTRAL} {seed}"]) for seed in seeds])
 
 
 def _lift(rows: History, _: History) -> float:
@@ -180,8 +177,7 @@ def _ahead(rows: History, _: History) -> float:
 
 def _predicted(rows: History, _: History) -> float | None:
     """The gain in training loss over tr(H Xi) / 2, the mean of the measurements on the way."""
-    ratios = [row[GAIN] / row[PREDICTION] for row in rows[1:] if row[PREDICTION]]
-    return fmean(ratios) if ratios else None
+    return histories.mean(row[GAIN] / row[PREDICTION] for row in rows[1:] if row[PREDICTION])
 
 
 def _lifts(found: Histories) -> Iterator[Claim]:
@@ -234,8 +230,7 @@ def _table(found: Histories) -> Table:
     rows = []
     for data, gossip in TRAINED:
         ends = [rows[-1] for rows in histories.select(found, f"{data} {gossip}")]
-        cells = ([row[name] for row in ends if row.get(name) is not None] for name in names)
-        rows.append((data, gossip, *(fmean(values) if values else None for values in cells)))
+        rows.append((data, gossip, *(histories.mean(row.get(name) for row in ends) for name in names)))
     columns = ("data", "gossip", "local accuracy", "merged accuracy", "gain in test loss", "gain in training loss")
     caption = "Means over seeds at the end; accuracies on the test set."
     return Table("Before and after merging", (*columns, "tr(HΞ)/2", "gain on own share", "Tr Ξ"), rows, caption)
@@ -282,10 +277,10 @@ def _answer(found: Histories, claims: Sequence[Claim]) -> str:
         return f"{fmean(rows[-1][name] for rows in histories.select(found, f'{data} {gossip}')):.3f}"
 
     lifted = ", ".join(f"{gossip} {mean(SKEWED, gossip, LOCAL)} to {mean(SKEWED, gossip, MERGED)}" for gossip in GOSSIP)
-    others = [f"{one.claim.name} ({one.verdict})" for one in judge(claims) if one.verdict != "supported"]
+    others = histories.not_supported(histories.judged(claims))
     return (
         f"On shared data replicas that never spoke are merged from an accuracy of {mean(SHARED, NEVER, LOCAL)} to "
         f"{mean(SHARED, NEVER, MERGED)}; centralized SGD has {mean(SHARED, CENTRAL, MERGED)}. On skewed data, by how "
         f"often they speak: {lifted}; centralized {mean(SKEWED, CENTRAL, MERGED)}.\n\n"
-        f"Not as stated: {', '.join(others) or 'nothing'}."
+        f"Not as stated: {others or 'nothing'}."
     )

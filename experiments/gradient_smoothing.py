@@ -32,13 +32,13 @@ from statistics import fmean, median
 
 from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist, NoData
-from dsgd.histories import Histories, History, Sample
+from dsgd.histories import Histories, History, Sample, one_a_seed, seeds_of
 from dsgd.learning_rates import Constant, LearningRate
 from dsgd.metrics import Accuracy, Consensus, Smoothing
 from dsgd.models import Mlp, Model, Quadratic, ResNet18
 from dsgd.plots import Series, curves
 from dsgd.run import Run
-from dsgd.study import Claim, Figure, Judged, Report, Table, judge
+from dsgd.study import Claim, Figure, Judged, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
@@ -145,8 +145,8 @@ presets = {
 
 def runs(settings: Settings) -> dict[str, Run]:
     """Every run of the study by its label, KIND STAGE TRAINING ACTIVATION GRAPH SEED."""
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    return {label: run for part in (_networks, _quadratic) for seed in seeds for label, run in part(settings, seed)}
+    parts = ((part, seed) for part in (_networks, _quadratic) for seed in seeds_of(settings))
+    return {label: run for part, seed in parts for label, run in part(settings, seed)}
 
 
 def _networks(settings: Settings, seed: int) -> Iterator[tuple[str, Run]]:
@@ -278,12 +278,11 @@ def _powers(found: Histories, start: str, name: str, *scales: float) -> Sample:
 def _difference(found: Histories, one: tuple[str, str], other: tuple[str, str]) -> Sample:
     """The mean of one metric over a seed's runs, less that of the other: each the start of labels, and a name."""
 
-    def mean(seed: int, start: str, name: str) -> float | None:
-        values = histories.available(histories.select(found, start, seed), name)
-        return fmean(values) if values else None
+    def means(start: str, name: str) -> list[float | None]:
+        chosen = (histories.select(found, start, seed) for seed in histories.seeds(found, start))
+        return [histories.mean(histories.measurements(rows, name)) for rows in chosen]
 
-    pairs = ((mean(seed, *one), mean(seed, *other)) for seed in histories.seeds(found, one[0]))
-    return histories.sample([None if a is None or b is None else a - b] for a, b in pairs)
+    return one_a_seed(histories.differences(means(*one), means(*other)))
 
 
 def _over_networks(found: Histories, names: Sequence[str], of_seed: Callable[[Sequence[float]], float]) -> Sample:
@@ -298,7 +297,7 @@ def _over_networks(found: Histories, names: Sequence[str], of_seed: Callable[[Se
 
 def _answer(settings: Settings, found: Histories, claims: Sequence[Claim]) -> str:
     """What was found, in words and measured numbers; whether there is smoothing follows from the verdicts."""
-    judged = {one.claim.name: one for one in judge(claims)}
+    judged = histories.judged(claims)
     networks = [rows for kind in KINDS for rows in histories.select(found, kind)]
     rank = max(histories.available(networks, "smoothing_rank"), default=0.0)
     shares = [v for s in settings.scales for v in histories.available(networks, _named(s, "bound_share"))]

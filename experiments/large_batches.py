@@ -28,28 +28,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from math import exp, log
 from statistics import fmean
-from typing import Any, Literal
 
 from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist, HeldOut
 from dsgd.gradients.weight_diversity import WeightDiversity
-from dsgd.histories import Histories, Sample
+from dsgd.histories import Histories, Measurements, one_a_seed, seeds_of
 from dsgd.learning_rates import Constant, Multistep
 from dsgd.metrics import Accuracy, Consensus, Curvature
 from dsgd.models import Mlp, Model, ResNet18
 from dsgd.optimizers import Lamb
 from dsgd.plots import Series, log_log
 from dsgd.run import Run
-from dsgd.statistics import mean_interval, shown
-from dsgd.study import Claim, Figure, Judged, Report, Table, judge
+from dsgd.study import Claim, Figure, Judged, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology
+from topologies.spectral import Order
 
 question = "Is D-SGD more accurate at large batches because of flatness, or because it tolerates larger learning rates?"
 
-Order = Literal["consensus", "adapt_then_combine"]
 CENTRALIZED, D_SGD, AD_SAM, CONTROL = "C-SGD", "ring", "AD-SAM", "complete-ATC"
 METHODS: dict[str, tuple[str, Order]] = {
     CENTRALIZED: ("ring", "consensus"),  # of one replica
@@ -118,10 +117,6 @@ class Settings:
     succeeds: float = 0.9
     departures: tuple[str, ...] = ()
 
-    @property
-    def verdict_seeds(self) -> range:
-        return range(self.seed, self.seed + self.seeds)
-
     def shown(self, batch: int) -> tuple[str, ...]:
         """All methods measured at a batch; AD-SAM, which is dear, at the largest alone."""
         return (*self.methods, AD_SAM) if batch == self.batches[-1] else self.methods
@@ -189,7 +184,7 @@ presets = {
 def runs(settings: Settings) -> dict[str, Run]:
     """Every run of the study by its label, which ends with the seed."""
     tuning = _grid(settings, "tuning", range(settings.tuning_seeds))
-    return dict(tuning) | dict(_grid(settings, "verdict", settings.verdict_seeds))
+    return dict(tuning) | dict(_grid(settings, "verdict", seeds_of(settings)))
 
 
 def _data(settings: Settings, name: str, seed: int) -> DataSource:
@@ -203,13 +198,11 @@ def _grid(settings: Settings, name: str, seeds: Sequence[int]) -> Iterator[tuple
     largest = settings.batches[-1]
     for seed in seeds:
         data = _data(settings, name, seed)
-        for method, batch, lr in (
-            (method, batch, lr) for method in settings.methods for batch in settings.batches for lr in settings.lrs
-        ):
+        for method, batch, lr in product(settings.methods, settings.batches, settings.lrs):
             run = _run(settings, method, data, batch, lr, seed)
             twins = (WeightDiversity(),) if (method, batch) == (D_SGD, largest) else ()
             yield f"{name} {method} {batch} {lr} {seed}", replace(run, twins=twins)
-        for method, lr in ((method, lr) for method in (CENTRALIZED, D_SGD) for lr in settings.lamb_lrs):
+        for method, lr in product((CENTRALIZED, D_SGD), settings.lamb_lrs):
             run = replace(_run(settings, method, data, largest, lr, seed), optimizer=Lamb(), learning_rate=Constant(lr))
             yield f"{name} LAMB-{method} {largest} {lr} {seed}", run
         if name == "verdict":
@@ -242,15 +235,11 @@ class Ends:
 
     def values(self, method: str, batch: int, lr: float, name: str, part: str = "verdict") -> list[float]:
         """A metric, a value a seed; AD-SAM's are those of the ring's twin."""
-        seeds = range(self.settings.tuning_seeds) if part == "tuning" else self.settings.verdict_seeds
+        seeds = range(self.settings.tuning_seeds) if part == "tuning" else seeds_of(self.settings)
         run = f"{part} {D_SGD if method == AD_SAM else method} {batch} {lr}"
         if method == AD_SAM:
             name = f"average_direction_sam_{name.removesuffix('_mean_model')}"
-        return [self._number(f"{run} {seed}", name) for seed in seeds]
-
-    def _number(self, label: str, name: str) -> float:
-        value: Any = self.found[label][-1][name]
-        return float(value)
+        return [float(self.found[f"{run} {seed}"][-1][name]) for seed in seeds]
 
     def points(self, method: str, batch: int, lr: float, part: str = "verdict") -> list[float]:
         """The mean model's test accuracy (in tuning, on held-out examples) in percentage points, a value a seed."""
@@ -261,15 +250,15 @@ class Ends:
         lrs = self.settings.lamb_lrs if method.startswith("LAMB") else self.settings.lrs
         return max(lrs, key=lambda lr: fmean(self.points(method, batch, lr, "tuning")))
 
-    def gains(self, method: str, batch: int, rule: str, base: str = CENTRALIZED) -> list[float]:
+    def gains(self, method: str, batch: int, rule: str, base: str = CENTRALIZED) -> Measurements:
         """Accuracy less the base's, in points, a value a seed.
 
         Both `untuned`, both `tuned`, or both at the "same" learning rate, the base's tuned one.
         """
         scaled, theirs = self.settings.scaled_lr(batch), self.tuned(base, batch)
         ours = {"untuned": scaled, "tuned": self.tuned(method, batch), "same": theirs}[rule]
-        pairs = self.points(method, batch, ours), self.points(base, batch, scaled if rule == "untuned" else theirs)
-        return [a - b for a, b in zip(*pairs, strict=True)]
+        less = self.points(base, batch, scaled if rule == "untuned" else theirs)
+        return histories.differences(self.points(method, batch, ours), less)
 
     def flatter(self, batch: int) -> list[float]:
         """log of D-SGD's lambda_max over C-SGD's, both at C-SGD's tuned learning rate, a value a seed."""
@@ -296,45 +285,41 @@ def report(settings: Settings, found: Histories) -> Report:
     return Report(claims, tables, tuple(_figures(ends)), settings.departures, _answer(ends, claims), DEFINITIONS)
 
 
-def _sample(values: Sequence[float]) -> Sample:
-    return histories.sample([value] for value in values)
-
-
 def _claims(ends: Ends) -> Iterator[Claim]:
     """Accuracies: differences from C-SGD in points, at the largest batch where nothing else is said."""
     small, large = ends.settings.batches[0], ends.settings.batches[-1]
     text = "accuracy less C-SGD's, in points,"
     criterion = f"{text} at the largest |B| by linear scaling: above 0"
-    yield _sample(ends.gains(D_SGD, large, "untuned")).claim("untuned", "claim", 0.0, None, criterion)
-    yield _sample(ends.gains(AD_SAM, large, "untuned")).claim("untuned: AD-SAM", "claim", 0.0, None, criterion)
+    yield one_a_seed(ends.gains(D_SGD, large, "untuned")).claim("untuned", "claim", 0.0, None, criterion)
+    yield one_a_seed(ends.gains(AD_SAM, large, "untuned")).claim("untuned: AD-SAM", "claim", 0.0, None, criterion)
     criterion = f"{text} at the smallest |B| by linear scaling: within 1"
-    yield _sample(ends.gains(D_SGD, small, "untuned")).claim("untuned, small batch", "claim", -1.0, 1.0, criterion)
+    yield one_a_seed(ends.gains(D_SGD, small, "untuned")).claim("untuned, small batch", "claim", -1.0, 1.0, criterion)
     criterion = f"{text} at the largest |B|, each at its tuned lr: within 1"
-    yield _sample(ends.gains(D_SGD, large, "tuned")).claim("tuned", "claim", -1.0, 1.0, criterion)
+    yield one_a_seed(ends.gains(D_SGD, large, "tuned")).claim("tuned", "claim", -1.0, 1.0, criterion)
     criterion = f"{text} at the largest |B|, both at C-SGD's tuned lr: above 0, which a larger lr does not explain"
-    yield _sample(ends.gains(D_SGD, large, "same")).claim("at the same lr", "claim", 0.0, None, criterion)
-    pairs = zip(*(ends.succeeding_lrs(method, large) for method in (D_SGD, CENTRALIZED)), strict=True)
+    yield one_a_seed(ends.gains(D_SGD, large, "same")).claim("at the same lr", "claim", 0.0, None, criterion)
+    ratios = histories.ratios(*(ends.succeeding_lrs(method, large) for method in (D_SGD, CENTRALIZED)))
     criterion = "lr up to which training succeeds, over C-SGD's: 1.2 or more"
-    yield _sample([ours / theirs for ours, theirs in pairs]).claim("tolerance", "claim", 1.2, None, criterion)
+    yield one_a_seed(ratios).claim("tolerance", "claim", 1.2, None, criterion)
     criterion = f"with LAMB, {text} each at its tuned lr: within 0.5"
     gains = ends.gains(f"LAMB-{D_SGD}", large, "tuned", f"LAMB-{CENTRALIZED}")
-    yield _sample(gains).claim("LAMB", "claim", -0.5, 0.5, criterion)
+    yield one_a_seed(gains).claim("LAMB", "claim", -0.5, 0.5, criterion)
 
 
 def _flatness_claims(ends: Ends) -> Iterator[Claim]:
     small, large = (ends.flatter(ends.settings.batches[end]) for end in (0, -1))
     criterion = "log of λ_max over C-SGD's, at the largest batch, both at C-SGD's tuned lr: below 0"
-    yield _sample(large).claim("flatter", "claim", None, 0.0, criterion)
+    yield one_a_seed(large).claim("flatter", "claim", None, 0.0, criterion)
     criterion = "the same less what it is at the smallest batch: at most 0, so the gap does not shrink"
-    differences = [a - b for a, b in zip(large, small, strict=True)]
-    yield _sample(differences).claim("flatter, however large the batch", "claim", None, 0.0, criterion)
+    differences = histories.differences(large, small)
+    yield one_a_seed(differences).claim("flatter, however large the batch", "claim", None, 0.0, criterion)
 
 
 def _control(ends: Ends) -> Claim:
     batch, lr = ends.settings.batches[-1], ends.settings.lrs[1]
-    pairs = zip(ends.points(CONTROL, batch, lr), ends.points(CENTRALIZED, batch, lr), strict=True)
+    differences = histories.differences(ends.points(CONTROL, batch, lr), ends.points(CENTRALIZED, batch, lr))
     criterion = "adapt_then_combine on the complete graph: accuracy within 0.1 points of C-SGD's"
-    return _sample([a - b for a, b in pairs]).claim("complete graph: C-SGD", "control", -0.1, 0.1, criterion)
+    return one_a_seed(differences).claim("complete graph: C-SGD", "control", -0.1, 0.1, criterion)
 
 
 def _table(ends: Ends) -> Table:
@@ -345,7 +330,7 @@ def _table(ends: Ends) -> Table:
     for batch in ends.settings.batches:
         for method in ends.settings.shown(batch):
             lrs = ends.settings.scaled_lr(batch), ends.tuned(method, batch)
-            accuracies = [_shown(ends.points(method, batch, lr)) for lr in lrs]
+            accuracies = [histories.cell(ends.points(method, batch, lr)) for lr in lrs]
 
             def mean(name: str, method: str = method, batch: int = batch, lr: float = lrs[1]) -> float:
                 return fmean(ends.values(method, batch, lr, name))
@@ -358,10 +343,6 @@ def _table(ends: Ends) -> Table:
         "Means over seeds, accuracies with 95 % intervals; right of the tuned learning rate all is measured there."
     )
     return Table("Untuned and tuned", (*columns, *own.values(), *names.values()), rows, caption)
-
-
-def _shown(values: Sequence[float]) -> str:
-    return shown(mean_interval(values))
 
 
 def _figures(ends: Ends) -> Iterator[Figure]:
@@ -388,11 +369,10 @@ def _figures(ends: Ends) -> Iterator[Figure]:
 
 def _answer(ends: Ends, claims: Sequence[Claim]) -> str:
     """What was found, in words and measured numbers."""
-    found = {one.claim.name: one for one in judge(claims)}
-    total = ends.settings.batches[-1] * ends.settings.n
-    gains = {name: _shown(found[name].claim.values) for name in ("untuned", "tuned", "at the same lr")}
-    largest = ends.settings.batches[-1]
-    ratios = _shown([exp(ratio) for ratio in ends.flatter(largest)])
+    found, largest = histories.judged(claims), ends.settings.batches[-1]
+    total = largest * ends.settings.n
+    gains = {name: histories.cell(found[name].claim.values) for name in ("untuned", "tuned", "at the same lr")}
+    ratios = histories.cell([exp(ratio) for ratio in ends.flatter(largest)])
     lrs = {method: ends.tuned(method, largest) for method in (CENTRALIZED, D_SGD)}
     one = ", which is one comparison: both have the same" if len(set(lrs.values())) == 1 else ""
     return (

@@ -38,14 +38,14 @@ import numpy as np
 from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist, NoData
 from dsgd.gossip import Adaptive, Gossip, Once, Partial, Phases, Until
-from dsgd.histories import Histories, History
+from dsgd.histories import Histories, History, seeds_of
 from dsgd.learning_rates import Cosine, Multistep
 from dsgd.metrics import Accuracy, Consensus, Curvature, GradientNoise
 from dsgd.models import Mlp, Model, Quadratic, ResNet18
 from dsgd.plots import Series, curves
 from dsgd.run import Run
-from dsgd.statistics import mean_interval, rank_correlation
-from dsgd.study import Claim, Figure, Report, Table, judge
+from dsgd.statistics import rank_correlation
+from dsgd.study import Claim, Figure, Judged, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
@@ -103,12 +103,6 @@ class Settings:
         return f"{self.graphs[-1]} {self.periods[-1]}"
 
     @property
-    def one_knob(self) -> list[str]:
-        """The cells whose one knob stands the whole training."""
-        graphs = [f"{graph} {period}" for period in self.periods for graph in self.graphs]
-        return [*graphs, *(f"share {share}" for share in self.shares)]
-
-    @property
     def of_rates(self) -> list[str]:
         """The cells that other learning rates have too."""
         return [C_SGD, *(f"{self.graphs[-1]} {period}" for period in self.periods), *THIRDS]
@@ -163,8 +157,8 @@ presets = {
 
 def runs(settings: Settings) -> dict[str, Run]:
     """Every run of the study by its label: the cell, and the seed."""
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    return {f"{cell} {seed}": replace(run, seed=seed) for cell, run in _cells(settings).items() for seed in seeds}
+    cells = _cells(settings).items()
+    return {f"{cell} {seed}": replace(run, seed=seed) for cell, run in cells for seed in seeds_of(settings)}
 
 
 def _cells(settings: Settings) -> dict[str, Run]:
@@ -255,8 +249,10 @@ class Ends:
         return float(row["lr"] * noise / (top * self.settings.n) + row["gradient_norm_squared"] / (8 * top**2))
 
     def correlations(self, name: str) -> Values:
-        """Spearman's, of Tr Xi and a metric over the cells of one knob."""
-        found = (rank_correlation(x, y) for x, y in self._over_cells(name, self.settings.one_knob))
+        """Spearman's, of Tr Xi and a metric over the cells whose one knob, a graph's or a share, stands throughout."""
+        *graphs, shares, _, _ = _families(self.settings).values()
+        cells = [cell for family in (*graphs, shares) for cell in family]
+        found = (rank_correlation(x, y) for x, y in self._over_cells(name, cells))
         return tuple(rho for rho in found if rho is not None)
 
     def explained(self, name: str) -> Values:
@@ -298,14 +294,12 @@ def _claims(ends: Ends) -> Iterator[Claim]:
     least, fading = f"until {settings.targets[0]}", f"adaptive {settings.powers[-1]:g}"
     text = "rank correlation of Tr Ξ, set by graph, period or share, with"
     yield Claim("flatter", "claim", ends.correlations(TRACE), None, -0.9, f"{text} tr H: −0.9 or less")
-    yield Claim(
-        "worse optimised", "claim", ends.correlations(LOSS), 0.7, None, f"{text} the training loss: 0.7 or more"
-    )
+    text = f"{text} the training loss: 0.7 or more"
+    yield Claim("worse optimised", "claim", ends.correlations(LOSS), 0.7, None, text)
     text = f"{loosest} over C-SGD's:"
     yield Claim("flatter, loosest", "claim", ratios(loosest, TRACE), None, 0.8, f"tr H at {text} 0.8 or less")
-    yield Claim(
-        "worse optimised, loosest", "claim", ratios(loosest, LOSS), 1.05, None, f"training loss at {text} 1.05 or more"
-    )
+    text = f"training loss at {text} 1.05 or more"
+    yield Claim("worse optimised, loosest", "claim", ratios(loosest, LOSS), 1.05, None, text)
     text = f"tr H at {loosest} over that of a C-SGD stopped at the same training loss: 0.8 or less"
     yield Claim("flatter at equal loss", "claim", ends.at_equal_loss(loosest), None, 0.8, text)
     text = "R² of a power law of Tr Ξ, averaged over the steps, for {} over all cells, timed ones too: 0.9 or more"
@@ -330,11 +324,10 @@ def _claims_by_third(ends: Ends) -> Iterator[Claim]:
     """The same trade for distance in one third of the training alone; and Kong et al.'s accuracies."""
     for name in THIRDS:
         text = f"distance in the {name} third alone:"
-        yield Claim(
-            f"{name}: flatter", "claim", ends.ratios(name, TRACE), None, 0.99, f"{text} tr H over C-SGD's 0.99 or less"
-        )
+        sharpness, loss = (ends.ratios(name, metric) for metric in (TRACE, LOSS))
+        yield Claim(f"{name}: flatter", "claim", sharpness, None, 0.99, f"{text} tr H over C-SGD's 0.99 or less")
         text = f"{text} training loss over C-SGD's 1.01 or more"
-        yield Claim(f"{name}: worse optimised", "claim", ends.ratios(name, LOSS), 1.01, None, text)
+        yield Claim(f"{name}: worse optimised", "claim", loss, 1.01, None, text)
     rate = ends.settings.rates[-1]
     points = ends.points(f"lr {rate} early", f"lr {rate} {C_SGD}")
     text = "distance in the {} third alone, test accuracy less C-SGD's at lr {:g}: {} 0 points"
@@ -362,12 +355,6 @@ def _controls(ends: Ends) -> Iterator[Claim]:
     yield Claim("above Γ²", "control", ends.excesses(ring, 0), 2.0, None, f"{ring}: {text} 2 or more")
 
 
-def _shown(values: Sequence[float], digits: int = 2) -> str:
-    found = mean_interval(values)
-    limits = "" if found.lo is None else f" [{found.lo:.{digits}f}, {found.hi:.{digits}f}]"
-    return f"{found.estimate:.{digits}f}{limits}"
-
-
 def _families(settings: Settings) -> dict[str, list[str]]:
     """The cells by the knob that sets their distance."""
     graphs = {f"graphs, gossip every {k}": [f"{graph} {k}" for graph in settings.graphs] for k in settings.periods}
@@ -392,8 +379,8 @@ def _table(ends: Ends) -> Table:
             fmean(ends.distances(lead + cell)),
             *(None if lead else fmean(ends.excesses(cell, third)) for third in range(3)),
             *(fmean(ends.values(lead + cell, name)) for name in names),
-            *(_shown(ends.ratios(lead + cell, name, lead + C_SGD), 3) for name in (TRACE, LOSS)),
-            *(_shown(ends.points(lead + cell, lead + C_SGD, name)) for name in (TEST_LOSS, ACCURACY)),
+            *(histories.cell(ends.ratios(lead + cell, name, lead + C_SGD), 3) for name in (TRACE, LOSS)),
+            *(histories.cell(ends.points(lead + cell, lead + C_SGD, name)) for name in (TEST_LOSS, ACCURACY)),
         )
         for lr, lead, cell in cells
     ]
@@ -437,24 +424,25 @@ def _answer(ends: Ends, claims: Sequence[Claim]) -> str:
     rate, loosest, fading = ends.settings.rates[-1], ends.settings.loosest, f"adaptive {ends.settings.powers[-1]:g}"
 
     def changed(cell: str) -> str:
-        loss, trace = (_shown(ends.ratios(cell, name)) for name in (LOSS, TRACE))
-        return f"{cell}: training loss {loss} times C-SGD's, tr H {trace} times, {_shown(ends.points(cell))} points"
+        loss, trace = (histories.cell(ends.ratios(cell, name)) for name in (LOSS, TRACE))
+        points = histories.cell(ends.points(cell))
+        return f"{cell}: training loss {loss} times C-SGD's, tr H {trace} times, {points} points"
 
-    at_rate = (
-        f"{cell} {_shown(ends.points(f'lr {rate} {cell}', f'lr {rate} {C_SGD}'))}" for cell in (*THIRDS, loosest)
-    )
+    def at_rate(cell: str) -> str:
+        return f"{cell} {histories.cell(ends.points(f'lr {rate} {cell}', f'lr {rate} {C_SGD}'))}"
+
     return (
-        f"{_verdict({one.claim.name: one.verdict for one in judge(claims)})}\n\n"
+        f"{_verdict(histories.judged(claims))}\n\n"
         "Points are of test accuracy, more than C-SGD's. Distance throughout, or in one third of the training: "
         f"{'; '.join(map(changed, (loosest, *THIRDS)))}. Gossip that fades: {changed(fading)}. At a learning rate of "
-        f"{rate:g}, points: {', '.join(at_rate)}.\n\nOver a C-SGD that stopped at the same training loss, tr H with "
-        f"{loosest} is {_shown(ends.at_equal_loss(loosest))} times."
+        f"{rate:g}, points: {', '.join(map(at_rate, (*THIRDS, loosest)))}.\n\nOver a C-SGD that stopped at the same "
+        f"training loss, tr H with {loosest} is {histories.cell(ends.at_equal_loss(loosest))} times."
     )
 
 
-def _verdict(verdicts: Mapping[str, str]) -> str:
+def _verdict(judged: Mapping[str, Judged]) -> str:
     def holds(*names: str) -> bool:
-        return all(verdicts[name] == "supported" for name in names)
+        return all(judged[name].verdict == "supported" for name in names)
 
     if not holds("flatter", "worse optimised"):
         return "No trade of optimisation for flatness was found over all distances."

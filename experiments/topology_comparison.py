@@ -37,15 +37,15 @@ from statistics import fmean
 import topologies
 from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, Dirichlet, FashionMnist, Iid
-from dsgd.histories import Histories, History, Sample
+from dsgd.histories import Histories, History, Sample, seeds_of
 from dsgd.learning_rates import Constant
 from dsgd.metrics import Accuracy, Consensus, Curvature
 from dsgd.models import Mlp, Model, ResNet18
 from dsgd.plots import Series, curves
 from dsgd.randomness import generator
 from dsgd.run import Run
-from dsgd.statistics import mean_interval, rank_correlation, shown
-from dsgd.study import Claim, Figure, Report, Table, judge
+from dsgd.statistics import rank_correlation
+from dsgd.study import Claim, Figure, Report, Table
 from dsgd.tasks import Task
 from topologies import OnePeerExponential, Schedule, Static, Topology
 
@@ -162,7 +162,7 @@ def runs(settings: Settings) -> dict[str, Run]:
         f"{setting.name} {n} {graph} {rule} {seed}": _training(settings, setting, schedule, seed)
         for setting in _four(settings)
         for n in setting.sizes
-        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for seed in seeds_of(settings)
         for (graph, rule), schedule in _schedules(settings, n, seed).items()
     }
 
@@ -225,7 +225,7 @@ def report(settings: Settings, found: Histories) -> Report:
 
 def _places(settings: Settings, setting: Setting, found: Histories) -> Iterator[Place]:
     for n in setting.sizes:
-        for seed in range(settings.seed, settings.seed + settings.seeds):
+        for seed in seeds_of(settings):
             gamma = (1 - setting.lr * setting.curvature) ** 2
             for (graph, rule), schedule in _schedules(settings, n, seed).items():
                 measured = _measured(found[f"{setting.name} {n} {graph} {rule} {seed}"])
@@ -295,11 +295,8 @@ def _claims(places: Places) -> Iterator[Claim]:
     for name, setting, x, y, low, high, words in RANKED:
         yield _correlations(places, setting, x, y).claim(f"{setting}: {name}", "claim", low, high, f"rho {words}")
     yield _lead(places, SMALL, XI, THEORY, GAP).claim(f"{theory}, over the gap", "claim", 0.0, None, criterion)
-    beside, criterion = (
-        _lead(places, SMALL, XI, THEORY, NEIGHBOURS),
-        f"its {LEAD} of n_W, is 0 +- 0.02: alike at gamma ~ 1",
-    )
-    yield beside.claim(f"{theory}, beside n_W", "claim", -0.02, 0.02, criterion)
+    criterion = f"its {LEAD} of n_W, is 0 +- 0.02: alike at gamma ~ 1"
+    yield _lead(places, SMALL, XI, THEORY, NEIGHBOURS).claim(f"{theory}, beside n_W", "claim", -0.02, 0.02, criterion)
     powers, criterion = _sample(places, SMALL, _power), "over the graphs, Tr Xi grows as S(P) to the power 1 +- 0.1"
     yield powers.claim(f"{theory}, its power", "claim", 0.9, 1.1, criterion)
     criterion = "rho is 0 +- 0.1 when the graphs' n_W are dealt out at random, 16 times"
@@ -328,13 +325,9 @@ def _one_graph(places: Places) -> list[float | None]:
     return [torus / cube] if torus and cube else []
 
 
-def _cell(sample: Sample) -> str:
-    return shown(mean_interval(sample.values)) if sample.values else "not available"
-
-
 def _correlation_table(settings: Settings, places: Places) -> Table:
     asked = [(setting.name, y) for setting in _four(settings) for y in TARGETS]
-    rows = [(s, TARGETS[y][0], *(_cell(_correlations(places, s, x, y)) for x in (*CONNECTS, XI))) for s, y in asked]
+    rows = [(s, TARGETS[y][0], *(_correlations(places, s, x, y).cell() for x in (*CONNECTS, XI))) for s, y in asked]
     caption = "Mean over seeds of rho at fixed n, of the n at which it is defined, with its 95 % interval."
     return Table("What ranks what", ("setting", "rho of", *CONNECTS, "Tr Xi"), rows, caption)
 
@@ -343,19 +336,18 @@ def _curvature_table(settings: Settings, places: Places) -> Table:
     def seen(setting: str) -> Sample:
         return _sample(places, setting, lambda group: [place.values[SEEN] for place in group])
 
-    rows = [(one.name, one.lr, one.curvature, _cell(seen(one.name))) for one in _four(settings)]
+    rows = [(one.name, one.lr, one.curvature, seen(one.name).cell()) for one in _four(settings)]
     caption = "At 16 replicas, mean over graphs, then over seeds with its 95 % interval; gamma = (1 - lr h)^2 in n_W."
     return Table("The curvature h behind n_W", ("setting", "lr", "h, frozen", "tr(H Xi) / Tr Xi"), rows, caption)
 
 
 def _mean(places: Places, setting: str, name: str) -> dict[tuple[str, str], float | None]:
     """Of every graph and rule at 16 replicas: the mean over seeds."""
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str], list[float | None]] = {}
     for place in places:
         if (place.setting, place.n) == (setting, 16):
-            value = place.values[name]
-            found.setdefault((place.graph, place.rule), []).extend([] if value is None else [value])
-    return {key: fmean(values) if values else None for key, values in found.items()}
+            found.setdefault((place.graph, place.rule), []).append(place.values[name])
+    return {key: histories.mean(values) for key, values in found.items()}
 
 
 def _graph_table(places: Places) -> Table:
@@ -380,8 +372,7 @@ def _figures(settings: Settings, places: Places) -> Iterator[Figure]:
     every = "A point for each graph with its weights at 16 replicas, means over seeds"
     of_all = [points(setting.name, setting.name, THEORY, XI) for setting in _four(settings)]
     caption = f"{every}; the dotted line has the power that theory gives."
-    guided = partial(cloud, logarithmic="xy", guides=((1.0, ""),))
-    yield guided("Spread and linear theory", of_all, "S(P)", "Tr Xi", caption)
+    yield cloud("Spread and linear theory", of_all, "S(P)", "Tr Xi", caption, logarithmic="xy", guides=((1.0, ""),))
     two = [points(GAP, SKEWED, GAP, LOSS), points("n_W / n", SKEWED, NEIGHBOURS, LOSS, 1 / 16)]
     axes = "spectral gap, or n_W / n", "training loss, mean model"
     yield cloud(f"What ranks the graphs on {SKEWED}", two, *axes, f"{every}, by two of its numbers.")
@@ -399,10 +390,10 @@ def _answer(places: Places, claims: Sequence[Claim]) -> str:
 
     ranked = "; ".join(f"on {s} rho {rho(s, NEIGHBOURS, LOSS)} and {rho(s, GAP, LOSS)}" for s in (SHARED, SKEWED))
     spread = ", ".join(f"{rho(s, THEORY, XI)} at {s}" for s in (SMALL, SHARED, SKEWED, LARGE))
-    others = [f"{one.claim.name} ({one.verdict})" for one in judge(claims) if one.verdict != "supported"]
+    others = histories.not_supported(histories.judged(claims))
     return (
         f"Among graphs of one size, n_W and the spectral gap rank the mean model's training loss thus: {ranked}; at "
         f"{LARGE} {rho(LARGE, NEIGHBOURS, LOSS)} and {rho(LARGE, GAP, LOSS)}. S(P) ranks Tr Xi with rho {spread}.\n\n"
         f"At {LARGE}, where replicas are far apart, rho of Tr Xi is {rho(LARGE, XI, FLAT)} with the mean model's tr H "
-        f"and {rho(LARGE, XI, TEST)} with its test accuracy.\n\nNot as stated: {', '.join(others) or 'nothing'}."
+        f"and {rho(LARGE, XI, TEST)} with its test accuracy.\n\nNot as stated: {others or 'nothing'}."
     )

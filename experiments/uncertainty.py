@@ -29,18 +29,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import log2
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 from dsgd import histories
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist
-from dsgd.histories import Histories
+from dsgd.histories import Histories, seeds_of
 from dsgd.learning_rates import Constant, Multistep
 from dsgd.metrics import Accuracy, Consensus, Uncertainty
 from dsgd.models import Mlp, Model, ResNet18
 from dsgd.plots import Series, curves
 from dsgd.run import Run
-from dsgd.study import Claim, Figure, Judged, Report, Table, judge
+from dsgd.study import Claim, Figure, Judged, Report, Table
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
@@ -135,7 +135,7 @@ def runs(settings: Settings) -> dict[str, Run]:
     found: dict[str, Run] = {}
     full = Uncertainty(settings.samples, settings.scales)
     unscaled, without_draws = replace(full, scales=()), replace(full, samples=0)
-    for seed in _seeds(settings):
+    for seed in seeds_of(settings):
         for rate in settings.rates:
             end = f"{rate.lr:g} {seed}"
             for order, graph in settings.gossip:
@@ -162,10 +162,6 @@ def _training(settings: Settings, seed: int, rate: Rate, order: str, graph: str,
     )
 
 
-def _seeds(settings: Settings) -> range:
-    return range(settings.seed, settings.seed + settings.seeds)
-
-
 @dataclass(frozen=True)
 class Case:
     """The last rows of one D-SGD run and of its yardsticks, of the same learning rate and seed."""
@@ -184,9 +180,8 @@ def _value(what: str, whose: Whose, less: Whose | None = None) -> Value:
     """The mean of those metrics that are there, less another's."""
 
     def mean(case: Case, whose: Whose) -> float | None:
-        found = [getattr(case, whose[0]).get(name.format(whose[1])) for name in METRICS[what]]
-        there = [value for value in found if value is not None]
-        return fmean(there) if there else None
+        row: Row = getattr(case, whose[0])
+        return histories.mean(row.get(name.format(whose[1])) for name in METRICS[what])
 
     def value(case: Case) -> float | None:
         one, other = mean(case, whose), mean(case, less) if less else 0.0
@@ -273,7 +268,7 @@ def _worst_average(case: Case) -> float:
 def report(settings: Settings, found: Histories) -> Report:
     """The claims, and the tables and figures behind them."""
     claims = [*_claims(settings, found), *_controls(settings, found)]
-    answer = _answer(settings, found, {one.claim.name: one for one in judge(claims)})
+    answer = _answer(settings, found, histories.judged(claims))
     tables, figures = (_scores(settings, found), _doubts(settings, found)), tuple(_figures(settings, found))
     return Report(claims, tables, figures, (*LIMITS, *settings.departures), answer, DEFINITIONS)
 
@@ -287,7 +282,7 @@ def _cases(settings: Settings, found: Histories, *lrs: float) -> Cases:
             for order, graph in settings.gossip
             for end in [f"{lr:g} {seed}"]
         ]
-        for seed in _seeds(settings)
+        for seed in seeds_of(settings)
     ]
 
 
@@ -360,8 +355,8 @@ def _answer(settings: Settings, found: Histories, judged: Mapping[str, Judged]) 
     cases = [case for seed in _cases(settings, found) for case in seed]
 
     def mean(value: Value) -> str:
-        values = [one for one in map(value, cases) if one is not None]
-        return f"{fmean(values):.4f}" if values else "unmeasured"
+        found = histories.mean(map(value, cases))
+        return "unmeasured" if found is None else f"{found:.4f}"
 
     def scores(how: str) -> str:
         whose = (MEAN, REPLICAS, DRAWS, DEEP, ("same", "replicas"))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from dsgd.adaptation import Csfa, Prototypes, calibrated
+from dsgd.adaptation import Csfa, Frozen, Gossiping, Prototypes, calibrated
 from dsgd.gradients.rsgs import Rsgs
 
 
@@ -112,7 +112,7 @@ def test_the_entropy_of_the_stream_falls() -> None:
     csfa, x = on_stream(), numbers(32, 6)
 
     def entropy() -> float:
-        return float(csfa.gradient.entropy(csfa.classifier(x).detach(), x).mean())  # type: ignore[attr-defined]
+        return float(csfa.gradient.entropy(csfa.classifier(x).detach(), x).mean())
 
     before = entropy()
     for _ in range(5):
@@ -169,3 +169,56 @@ def test_one_step_is_sars_without_alpha_and_tents_without_rho() -> None:
 def test_features_without_normalisation_layers_are_refused() -> None:
     with pytest.raises(ValueError, match="no normalisation layer"):
         Csfa(Prototypes(nn.Linear(6, 4).double(), numbers(3, 4)))
+
+
+def test_learners_adapt_by_their_parts_and_then_average_with_their_neighbours() -> None:
+    w = torch.tensor([[0.75, 0.25], [0.25, 0.75]], dtype=torch.float64)
+    x, alone = numbers(32, 6), [on_stream(), on_stream()]
+    expected = torch.cat([learner.adapt(part) for learner, part in zip(alone, x.chunk(2), strict=True)])
+    stepped = torch.cat([learner.adapted.matrix for learner in alone])
+    together = Gossiping([on_stream(), on_stream()], w)
+    assert torch.equal(together.adapt(x), expected)
+    found = torch.cat([learner.adapted.matrix for learner in together.learners if isinstance(learner, Csfa)])
+    torch.testing.assert_close(found, w @ stepped)
+    assert not torch.equal(*stepped)
+    torch.testing.assert_close(found.mean(dim=0), stepped.mean(dim=0))
+
+
+def test_one_learner_that_gossips_with_nobody_is_itself() -> None:
+    x, alone, together = numbers(32, 6), on_stream(), Gossiping([on_stream()], torch.eye(1))
+    for batch in x.chunk(4):
+        assert torch.equal(together.adapt(batch), alone.adapt(batch))
+    assert torch.equal(together.learners[0].adapted.matrix, alone.adapted.matrix)  # type: ignore[union-attr]  # Csfa
+
+
+def test_the_share_kept_is_that_of_the_latest_batch() -> None:
+    csfa = on_stream()
+    csfa.adapt(numbers(32, 6))
+    other = on_stream(margin=0.0)
+    together = Gossiping([csfa, other], torch.eye(2))
+    together.adapt(numbers(32, 6))
+    assert (csfa.kept, other.kept, together.kept) == (1.0, 0.0, 0.5)
+
+
+def test_all_learners_learn_and_frozen_ones_do_not_move() -> None:
+    x, y = numbers(3, 6), torch.tensor([3, 3, 3])
+    together = Gossiping([Frozen(Prototypes(features(), numbers(3, 4)), 0.2) for _ in range(2)], torch.eye(2))
+    together.learn(x, y)
+    classifier = Prototypes(features(), numbers(3, 4))
+    classifier.learn(x, y, alpha=0.2)
+    before = {name: p.detach().clone() for name, p in classifier.named_parameters()}
+    batch = numbers(16, 6, seed=3)
+    expected = torch.cat([classifier(part).argmax(dim=1) for part in batch.chunk(2)])
+    assert torch.equal(together.adapt(batch), expected)
+    for learner in together.learners:
+        assert all(torch.equal(p, before[name]) for name, p in learner.classifier.named_parameters())
+
+
+def test_our_own_batch_normalisation_adapts_too() -> None:
+    from dsgd.models import Mlp
+
+    module = Mlp((16, 4), "relu", "batch").build((6,), 3).double()
+    csfa = Csfa(Prototypes(module[:-1], numbers(3, 4)), Rsgs(margin=math.inf), lr=0.1, reset=0.0)  # type: ignore[index]  # it is a sequence
+    before = state(csfa)
+    csfa.adapt(numbers(32, 6))
+    assert {name.split(".")[1] for name in moved(csfa, before)} == {"norm1", "norm2"}

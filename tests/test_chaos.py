@@ -25,7 +25,7 @@ from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.optimizers import AdamW, Sgd
 from dsgd.run import Run
-from tests.test_backends import Keeping, Kept, Seen
+from tests.backends.fleets import Keeping, Kept, Seen
 from topologies import OnePeerExponential, RandomMatching, Topology
 
 pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("_ray")]

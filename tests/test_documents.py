@@ -1,4 +1,4 @@
-"""The examples in CONTRIBUTING.md run as they stand."""
+"""The examples in the documents run as they stand, and their tables hold what there is."""
 
 from __future__ import annotations
 
@@ -6,17 +6,65 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 import dsgd
 from dsgd.backends.local import LocalBackend
-from dsgd.run import Run
+from dsgd.data import Digits, EmergingClasses, Shards
+from dsgd.gradients.tram import Tram
+from dsgd.metrics import METRICS, Equivalence, Landscape, Merging, Metric, Sharpness, Smoothing, Uncertainty
+from dsgd.run import TWINS, Run
 from dsgd.study import conduct, find_study
+from dsgd.tasks import Task
+
+ROOT = Path(__file__).parents[1]
 
 
 def examples() -> list[str]:
-    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+SMALLER: dict[str, tuple[Metric, ...]] = {
+    "sharpness": (Sharpness(samples=2),),
+    "smoothing": (Smoothing(16, 1, 8), Smoothing(16, 1, 8, isotropic=True)),
+    "merging": (Merging(),),
+    "equivalence": (Equivalence(16), Equivalence(16, own_shards=True)),
+    "landscape": (Landscape(points=2), Landscape("replicas", points=2)),
+    "uncertainty": (Uncertainty(samples=2),),
+}
+
+
+def documented() -> dict[str, list[str]]:
+    """The columns of each metric in docs/metrics.md, words in capitals standing for others."""
+    rows = re.findall(r"^\| `(\w+)` \|(.*)$", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8"), re.M)
+    return {name: re.findall(r"`(\w+)`", re.split(r" \| ", row)[1]) for name, row in rows}
+
+
+def test_every_room_is_in_the_list() -> None:
+    (listed,) = re.findall(r"The rooms of `dsgd/`.*?\n\n((?:\|.*\n)+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    inside = {path for path in (ROOT / "dsgd").iterdir() if not path.name.startswith(("_", "."))}
+    rooms = {path.stem for path in inside if path.suffix == ".py"} | {
+        f"{path.name}/" for path in inside if path.is_dir()
+    }
+    assert rooms <= set(re.findall(r"`([\w/]+)`", listed))
+
+
+def test_every_metric_is_in_the_table_of_what_is_measured() -> None:
+    assert documented().keys() == METRICS.keys()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_table_has_the_columns_that_are_measured_and_no_others(small: Callable[..., Run], name: str) -> None:
+    metrics = SMALLER.get(name, (METRICS[name](),))
+    data = EmergingClasses(Digits()) if name == "drift" else Digits(train_size=64)
+    task, twins = Task(data, Shards()), tuple(kind() for kind in TWINS.values())
+    run = small(task=task, twins=twins, gradient=Tram(), steps=2, metrics=metrics)
+    columns = dsgd.train(run).history[-1].keys() - {"step", "lr", "bytes_sent"}
+    patterns = [re.sub("[A-Z]+", r"\\w+", column) for column in documented()[name]]
+    assert {column for column in columns if not any(re.fullmatch(one, column) for one in patterns)} == set()
+    assert {one for one in patterns if not any(re.fullmatch(one, column) for column in columns)} == set()
 
 
 def test_the_gradient_is_plain_when_switched_off(small: Callable[..., Run]) -> None:
@@ -32,7 +80,7 @@ def test_the_gradient_is_plain_when_switched_off(small: Callable[..., Run]) -> N
 
 
 def test_the_readmes_wrapped_optimizer_steps() -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "dsgd.wrap" in block]
     found: dict[str, torch.Tensor] = {}
     exec(example, found)
@@ -43,10 +91,9 @@ def test_what_a_backend_may_offer_is_what_is_looked_for() -> None:
     """By name, in our sources; and one backend at least offers it."""
     from dsgd.backends import BACKENDS
 
-    root = Path(__file__).parents[1]
-    (listed,) = re.findall(r"\| where it has this \|\n.*\n((?:\|.*\n)+)", (root / "CONTRIBUTING.md").read_text("utf-8"))
+    (listed,) = re.findall(r"\| where it has this \|\n.*\n((?:\|.*\n)+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
     named = {name for row in listed.splitlines() for name in re.findall(r"`(\w+)", row.split("|")[1])}
-    sources = "\n".join(path.read_text("utf-8") for path in (root / "dsgd").rglob("*.py"))
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "dsgd").rglob("*.py"))
     looked_for = r'(?:has|get)attr\((?:\w+\.)*backend, "(\w+)"'
     assert {*re.findall(looked_for, sources), "train_pack", "spread"} == named
     assert all(any(hasattr(backend, name) for backend in BACKENDS.values()) for name in named)

@@ -18,8 +18,8 @@ from dsgd.loop import simulate
 from dsgd.models import Mlp, Quadratic
 from dsgd.packs import Pack, packs
 from dsgd.run import Run
-from dsgd.simulation import STATISTICS, Simulation, World
-from dsgd.state import When
+from dsgd.simulation import Simulation, World
+from dsgd.state import STATISTICS, When
 from dsgd.tasks import Task
 from tests.post import everywhere
 from tests.test_quarantine import spoilt

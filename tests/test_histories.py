@@ -61,6 +61,7 @@ def test_a_cell_has_the_mean_and_its_interval():
     assert histories.cell([1.25], digits=1) == "1.2"
     assert histories.cell([None]) == "not available"
     assert histories.cell([], missing="") == ""
+    assert histories.by_seed(found(), "ring", "x").cell(0) == "4 [-27, 36]"  # 4.5 +- 12.706 * 2.5
 
 
 def test_verdicts_are_found_by_name_and_those_not_supported_are_told():

@@ -11,7 +11,7 @@ import torch
 from dsgd.kernels import KERNELS, way_of
 from dsgd.kernels.captured import KEPT, Captured, Compute, launch_bound
 from dsgd.kernels.stacked import Stacked, chain_of
-from dsgd.models import MODELS, Cnn, Linear, Mlp, Model, Quadratic, ResNet8, TwoLayer
+from dsgd.models import MODELS, Cnn, Cosine, Linear, Mlp, Model, Quadratic, QuadraticRegression, ResNet8, TwoLayer
 from dsgd.objectives import Batch, network
 from dsgd.threads import torch_threads
 from dsgd.trees import Params
@@ -25,7 +25,9 @@ CHOSEN: dict[str, tuple[Model, str]] = {
     "fixed head": (TwoLayer(9, train_head=False), "vmapped"),
     "cnn": (Cnn((4,)), "in_turn"),
     "resnet8": (ResNet8(), "in_turn"),
+    "cosine": (Cosine(Mlp((7,))), "vmapped"),
     "quadratic": (Quadratic(6, (0.5, 1.0)), "vmapped"),
+    "quadratic regression": (QuadraticRegression(3, 6), "vmapped"),
 }
 ROWS, B, SHAPE, CLASSES = 5, 6, (1, 8, 8), 3
 
@@ -55,6 +57,15 @@ def test_on_a_gpu_chains_are_captured_and_what_vmap_runs_is_not() -> None:
     assert way_of(Mlp((7,)).build(SHAPE, CLASSES).to("meta"), "cross_entropy") == "captured"
     for model in (Cnn((4,)), TwoLayer(9, train_head=False)):
         assert way_of(model.build(SHAPE, CLASSES).to("meta"), "cross_entropy") == "vmapped"
+
+
+def test_squared_errors_are_taken_by_the_same_kernels() -> None:
+    batch, p = made(Mlp((7, 5)))
+    assert way_of(batch.network.module, "squared_error") == "stacked"
+    squared = replace(batch, network=replace(batch.network, criterion="squared_error"))
+    for fast, expected in zip(squared.loss_and_grad(p), taken(squared, "vmapped").loss_and_grad(p), strict=True):
+        one, other = (each.matrix if isinstance(each, Params) else each for each in (fast, expected))
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -14,7 +14,8 @@ from dsgd.footprint import layout_of, needed
 from dsgd.memory import available, ran_out
 from dsgd.optimizers import AdamW, Sgd
 from dsgd.run import Run
-from dsgd.simulation import check, start_network
+from dsgd.simulation import check
+from dsgd.starts import start_network
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -258,8 +258,10 @@ def test_controls_are_explained_where_there_are_some():
     [
         ({}, ""),
         ({"low": None}, "one-sided test"),
-        ({"ci": [3.0, 3.0]}, "compared, not tested"),
-        ({"n": 1, "ci": [None, None]}, "compared, not tested"),
+        ({"estimate": 3.0, "ci": [3.0, 3.0]}, "every value is 3: compared, not tested"),
+        ({"estimate": 3.0, "n": 1, "ci": [None, None]}, "the only value is 3: compared, not tested"),
+        ({"estimate": 3.0, "ci": [3.0, 3.0], "verdict": "inconclusive"}, ""),
+        ({"n": 0, "estimate": None, "ci": [None, None], "verdict": "inconclusive"}, ""),
     ],
 )
 def test_a_verdict_says_when_it_rests_on_something_else_than_two_tests(changed, text):

@@ -20,7 +20,8 @@ from dsgd.metrics.accuracy import evaluate
 from dsgd.models import Mlp, ResNet8
 from dsgd.objectives import Batch
 from dsgd.run import Run
-from dsgd.simulation import STATISTICS, Simulation, World
+from dsgd.simulation import Simulation, World
+from dsgd.state import STATISTICS
 from dsgd.trees import Params
 from topologies import Static, Topology
 

@@ -173,11 +173,24 @@ def test_many_claims_together_need_more_than_one_alone():
     assert verdicts(borderline, hopeless, hopeless, hopeless)[0] == "inconclusive"
 
 
-def test_values_without_spread_are_compared_and_leave_the_others_alone():
-    borderline = claim([1.0, 2.0, 3.0, 2.5, 1.5], low=1.0)
+def test_values_without_spread_are_compared():
     exact = [claim([1e-14] * 3, high=1e-12), claim([2.0], 1.9, 2.1), claim([2.2], 1.9, 2.1), claim([2.0], low=2.0)]
-    assert verdicts(*exact, borderline) == ["supported", "supported", "refuted", "supported", "supported"]
-    assert judge(exact)[0].p_inside is None
+    assert verdicts(*exact) == ["supported", "supported", "refuted", "supported"]
+    for judged in judge(exact):
+        assert (judged.p_inside, judged.p_outside) == (None, None)
+    assert judge(exact)[0].row()["ci"] == [1e-14, 1e-14]
+
+
+@pytest.mark.parametrize("n", [1, 6])
+def test_values_without_spread_count_among_the_others_as_certain(n):
+    """Inside the bounds with p = 0 and outside with 1, or the other way round: as one that a test decides clearly."""
+    other = claim([1.0, 2.0, 3.0, 2.5, 1.5], low=1.0)
+    inside, outside = equivalence_p(other.values, 1.0, None), outside_p(other.values, 1.0, None)
+    for value, counted in ((5.0, (inside, 2 * outside)), (0.5, (2 * inside, outside))):
+        *_, judged = judge([claim([value] * n, low=1.0), other])
+        assert (judged.p_inside, judged.p_outside) == pytest.approx((counted[0], min(1.0, counted[1])))
+    assert verdicts(claim([5.0] * n, low=1.0), other) == ["supported", "supported"]
+    assert verdicts(claim([0.5] * n, low=1.0), other) == ["refuted", "inconclusive"]
 
 
 def test_wrong_support_is_as_rare_as_stated():

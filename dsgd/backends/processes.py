@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dsgd.backends.devices import check_device, torch_device
 from dsgd.backends.rank import Rank
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
+from dsgd.knobs import check_least
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.run import Run
 from dsgd.simulation import World, check
@@ -174,9 +175,7 @@ def check_terms(backend: Any) -> None:
             f"straggler_timeout is {backend.straggler_timeout}, above the timeout of {backend.timeout} seconds after "
             "which a place is lost; give less"
         )
-    for name in ("restarts", "straggler_timeout"):
-        if not getattr(backend, name) >= 0:
-            raise ValueError(f"{name} is {getattr(backend, name)}; it must be at least 0")
+    check_least(backend, restarts=0, straggler_timeout=0)
 
 
 def check_count(actors: int, n: int) -> None:

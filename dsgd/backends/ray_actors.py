@@ -20,6 +20,7 @@ from dsgd.backends.ray_cluster import check_address, check_head, connected, head
 from dsgd.backends.ray_tasks import spread
 from dsgd.backends.recordings import Recorded
 from dsgd.backends.supervision import BackendError, Place, PlaceLost, Terms, supervise
+from dsgd.knobs import check_least
 from dsgd.loop import Keeper, Observer, Result
 from dsgd.packs import packs
 from dsgd.run import Run
@@ -61,9 +62,7 @@ class RayBackend:
         check_address(self.address)
         if not self.cpus > 0:
             raise ValueError(f"cpus is {self.cpus}; it must be above 0")
-        for name in ("gpus", "wait"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        check_least(self, gpus=0, wait=0)
 
     def check(self, run: Run) -> None:
         """ValueError where the run cannot be shared out so."""

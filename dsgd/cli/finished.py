@@ -9,8 +9,8 @@ from dsgd.config import ConfigError, content_of, read
 from dsgd.metrics import Snapshot, Split
 from dsgd.metrics.metric import RECALIBRATION
 from dsgd.results import ENSEMBLE
-from dsgd.simulation import start_network
 from dsgd.snapshots import read_snapshot, snapshot_path
+from dsgd.starts import start_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import fields
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,12 +12,10 @@ from typing import Any
 
 from dsgd import __version__
 from dsgd.cli.printed import say
-from dsgd.data import HeldOut, InputNoise, LabelNoise
 from dsgd.results import machine
 from dsgd.tasks import TASKS
 
 PACKAGES = ("torch", "numpy", "scipy", "networkx", "scikit-learn", "matplotlib", "pydantic", "ray", "cvxpy", "numba")
-OF_ANOTHER = (HeldOut, InputNoise, LabelNoise)  # parts of a data set, of no files of their own
 
 
 def checkup() -> dict[str, Any]:
@@ -27,7 +26,7 @@ def checkup() -> dict[str, Any]:
         "packages": {name: installed(name) for name in PACKAGES},
         "ray_importable": find_spec("ray") is not None,
         **_torch(),
-        "data": {name: _found(kind) for name, kind in TASKS.items() if kind not in OF_ANOTHER},
+        "data": {name: _found(kind) for name, kind in TASKS.items() if not _of_another(kind)},
         "runs_writable": writable(Path("runs")),
         "warnings": [warning] if (warning := torch_warning()) else [],
     }
@@ -85,6 +84,11 @@ def _torch() -> dict[str, Any]:
         return {"threads": None, "cuda": None}
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"threads": torch.get_num_threads(), "cuda": cuda}
+
+
+def _of_another(kind: type[Any]) -> bool:
+    """Whether it is made from a data set in its knobs, and has no files of its own."""
+    return "source" in {knob.name for knob in fields(kind)}
 
 
 def _found(kind: type[Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from functools import cache, partial
-from typing import Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -17,6 +18,7 @@ from dsgd.config.problems import (
     refuse_key,
     refuse_type,
     refused,
+    sayable,
     shown,
 )
 from dsgd.data import PARTITIONS, DataSource, Partition
@@ -112,11 +114,25 @@ def knob_readers(
 
 def _reader(hint: Any, knob: Field[Any]) -> Read:
     """What reads the value of a knob of the type `hint`."""
+    if table := _table(hint):
+        return partial(part, table, PARTS.get(type(_default(knob))))
+    if get_origin(hint) is tuple and (table := _table(get_args(hint)[0])):
+        return partial(part_list, table)
+    return partial(plain, hint) if sayable(hint) else _refuse_object
+
+
+def _table(hint: Any) -> Mapping[str, type[Any]] | None:
+    """The parts, by name, that a knob of the type `hint` may be; None where it is no part."""
     if hint in TABLES:
-        return partial(part, TABLES[hint], PARTS.get(type(_default(knob))))
-    if get_origin(hint) is tuple and get_args(hint)[0] in TABLES:
-        return partial(part_list, TABLES[get_args(hint)[0]])
-    return partial(plain, hint)
+        return TABLES[hint]
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return {PARTS[kind]: kind for kind in kinds} if all(kind in PARTS for kind in kinds) else None
+
+
+def _refuse_object(given: Any, path: str) -> NoReturn:
+    """Of a study's setting that is an object of the study's own."""
+    allowed = "numbers, strings, parts, and lists of one kind of these"
+    refuse(path, f"{shown(given)} given; allowed are {allowed}; change this setting in the study's file")
 
 
 def _default(knob: Field[Any]) -> Any:

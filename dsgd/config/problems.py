@@ -103,6 +103,14 @@ def phrase(hint: Any) -> str:
     return _PHRASES[hint][0]
 
 
+def sayable(hint: Any) -> bool:
+    """Whether `phrase` has words for the type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return all(map(sayable, arguments))
+    return origin is Literal or (arguments[0] if origin is tuple else hint) in _PHRASES
+
+
 def shown(given: Any) -> str:
     """A value as a user wrote it, cut where it is long."""
     spelled = {True: "true", False: "false"}[given] if isinstance(given, bool) else repr(given)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dsgd.data.cifar10 import Cifar10
+from dsgd.data.classes import EmergingClasses
 from dsgd.data.digits import Digits
 from dsgd.data.examples import DataSet, DataSource, Examples
 from dsgd.data.fashion_mnist import FashionMnist
 from dsgd.data.held_out import HeldOut
 from dsgd.data.input_noise import InputNoise
 from dsgd.data.label_noise import LabelNoise
+from dsgd.data.long_tail import LongTail
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
+from dsgd.data.regression import Regression
 from dsgd.data.sampling import Sampler, sampler
 
 DATASETS: dict[str, type[DataSource]] = {
@@ -21,6 +24,9 @@ DATASETS: dict[str, type[DataSource]] = {
     "held_out": HeldOut,
     "label_noise": LabelNoise,
     "input_noise": InputNoise,
+    "long_tail": LongTail,
+    "regression": Regression,
+    "emerging_classes": EmergingClasses,
 }
 
 __all__ = [
@@ -32,14 +38,17 @@ __all__ = [
     "DataSource",
     "Digits",
     "Dirichlet",
+    "EmergingClasses",
     "Examples",
     "FashionMnist",
     "HeldOut",
     "Iid",
     "InputNoise",
     "LabelNoise",
+    "LongTail",
     "NoData",
     "Partition",
+    "Regression",
     "Sampler",
     "Shards",
     "sampler",

@@ -36,8 +36,8 @@ class Examples:
 class DataSet:
     """Train and test examples with labels below `classes`; `sha256` is the hash of the source, before any cut.
 
-    `criterion` says what the loss of one example is: "cross_entropy" of the model's output and the label, or "output",
-    the model's output itself.
+    `criterion` says what the loss of one example is: "cross_entropy" of the model's output and the label,
+    "squared_error", |output - one-hot label + 1 / classes|^2 / 2, or "output", the model's output itself.
     """
 
     train: Examples

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dsgd.data.examples import DataSet, DataSource, Examples
+from dsgd.knobs import check_least
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,7 @@ class HeldOut:
     size: int
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size is {self.size}; it must be at least 1")
+        check_least(self, size=1)
 
     def load(self) -> DataSet:
         """The two parts, views of the source's arrays; ValueError unless some examples are left to train on."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import Estimate, check_choice, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_choice
 from dsgd.gradients.moves import adaptively_moved
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -38,9 +39,9 @@ class Asam:
     xi: float = 0.01
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
+        check_least(self, rho=0)
         check_choice("convention", self.convention, Convention)
-        check_not_negative(xi=self.xi)
+        check_least(self, xi=0)
 
     def init(self, p: Params) -> Memory:
         return {}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd.gradients.gradient import Estimate, check_not_negative, check_samples, sampled
+from dsgd.gradients.gradient import Estimate, sampled
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -26,8 +27,7 @@ class AverageDirection:
     samples: int = 1
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
-        check_samples(self.samples)
+        check_least(self, rho=0, samples=1)
 
     def init(self, p: Params) -> Memory:
         return {}

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate
 from dsgd.gradients.moves import ascended
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -36,7 +37,7 @@ class Csam:
     detach_weight: bool = False
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
+        check_least(self, rho=0)
         if not 0 <= self.gamma <= 2:
             raise ValueError(f"gamma is {self.gamma}; it must be in [0, 2]")
 

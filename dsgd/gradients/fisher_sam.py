@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate
 from dsgd.gradients.moves import fisher_moved
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -27,8 +28,7 @@ class FisherSam:
     eta: float = 0.1
 
     def __post_init__(self) -> None:
-        check_not_negative(gamma=self.gamma)
-        check_not_negative(eta=self.eta)
+        check_least(self, gamma=0, eta=0)
 
     def init(self, p: Params) -> Memory:
         return {}

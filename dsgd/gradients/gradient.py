@@ -19,7 +19,6 @@ from dsgd.trees import Params
 if TYPE_CHECKING:
     from torch import Tensor
 
-TINY = 1e-12  # added to a length that divides: a gradient of zero moves nothing
 POINTS_AT_ONCE = 2**26  # numbers of perturbed parameters held at once for a single row
 
 
@@ -89,17 +88,6 @@ def sampled(
     """The mean over `samples` draws of the loss and gradient at p + length(z) z, z ~ N(0, I), the length (rows,)."""
     draws = (p.like(noise.normal(p.matrix, "direction", k)) for k in range(samples))
     return expected(objective, p, (trees.moved(p, z, length(z), out=z.matrix) for z in draws), 1 / samples)
-
-
-def check_samples(samples: int) -> None:
-    if samples < 1:
-        raise ValueError(f"samples is {samples}; it must be at least 1")
-
-
-def check_not_negative(**knobs: float) -> None:
-    for name, value in knobs.items():
-        if not value >= 0:
-            raise ValueError(f"{name} is {value}; it must be at least 0")
 
 
 def check_choice(name: str, value: str, allowed: Any) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate
 from dsgd.gradients.moves import ascended, without_across
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -29,9 +30,7 @@ class Gsam:
     alpha: float = 0.01
 
     def __post_init__(self) -> None:
-        check_not_negative(rho_max=self.rho_max)
-        check_not_negative(rho_min=self.rho_min)
-        check_not_negative(alpha=self.alpha)
+        check_least(self, rho_max=0, rho_min=0, alpha=0)
         if self.rho_max < self.rho_min:
             raise ValueError(f"rho_max is {self.rho_max}, below rho_min of {self.rho_min}; give at least as much")
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dsgd.gradients.gradient import Estimate, check_choice, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_choice
 from dsgd.gradients.moves import ascended
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -37,8 +38,7 @@ class ImbSam:
     counts: Counts = "global"
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
-        check_not_negative(eta=self.eta)
+        check_least(self, rho=0, eta=0)
         if not self.tail_weight > 0:
             raise ValueError(f"tail_weight is {self.tail_weight}; it must be above 0")
         check_choice("counts", self.counts, Counts)

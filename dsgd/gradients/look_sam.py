@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_choice
 from dsgd.gradients.moves import ascended
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
-from dsgd.trees import Params
+from dsgd.trees import TINY, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,10 +41,10 @@ class LookSam:
     projection: Projection = "global"
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
+        check_least(self, rho=0)
         if self.k < 1:
             raise ValueError(f"k is {self.k}; it must be at least 1 step")
-        check_not_negative(alpha=self.alpha)
+        check_least(self, alpha=0)
         check_choice("projection", self.projection, Projection)
 
     def init(self, p: Params) -> Memory:

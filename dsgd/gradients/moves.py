@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY
-from dsgd.trees import Params
+from dsgd.trees import TINY, Params
 
 if TYPE_CHECKING:
     from torch import Tensor

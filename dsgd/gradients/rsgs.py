@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_choice
 from dsgd.gradients.moves import without_across
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
-from dsgd.trees import Params
+from dsgd.trees import TINY, Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +49,7 @@ class Rsgs:
     adapts: Adapts = "all"
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho, alpha=self.alpha, margin=self.margin)
+        check_least(self, rho=0, alpha=0, margin=0)
         if not self.scale > 0:
             raise ValueError(f"scale is {self.scale}; it must be above 0")
         check_choice("adapts", self.adapts, Adapts)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_choice, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_choice
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
-from dsgd.trees import Params
+from dsgd.trees import TINY, Params
 
 Ascent = Literal["usam", "sam"]
 
@@ -29,7 +30,7 @@ class Ssam:
     ascent: Ascent = "usam"
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
+        check_least(self, rho=0)
         check_choice("ascent", self.ascent, Ascent)
 
     def init(self, p: Params) -> Memory:

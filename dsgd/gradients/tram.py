@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from dsgd.gradients.gradient import Estimate, check_choice, check_not_negative
+from dsgd.gradients.gradient import Estimate, check_choice
 from dsgd.gradients.moves import adaptively_moved, fisher_moved
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -45,7 +46,7 @@ class Tram:
 
     def __post_init__(self) -> None:
         check_choice("target", self.target, Target)
-        check_not_negative(sigma=self.sigma, d_scale=self.d_scale, gamma=self.gamma, eta=self.eta)
+        check_least(self, sigma=0, d_scale=0, gamma=0, eta=0)
 
     def init(self, p: Params) -> Memory:
         return {"target": p.matrix.clone()} if self.target in ("previous", "initial") else {}

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dsgd import trees
-from dsgd.gradients.gradient import TINY, Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
-from dsgd.trees import Params
+from dsgd.trees import TINY, Params
 
 Growing = Literal["1-1/t"]
 
@@ -29,7 +30,7 @@ class UnifiedSam:
     lam: float | Growing = "1-1/t"
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
+        check_least(self, rho=0)
         if self.lam != "1-1/t" and not (isinstance(self.lam, int | float) and 0 <= self.lam <= 1):
             raise ValueError(f"lam is {self.lam}; it must be in [0, 1], or 1-1/t")
 

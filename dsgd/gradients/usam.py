@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dsgd.gradients.gradient import Estimate, check_not_negative
+from dsgd.gradients.gradient import Estimate
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Noise
 from dsgd.state import Memory, When
@@ -22,7 +23,7 @@ class Usam:
     rho: float = 0.05
 
     def __post_init__(self) -> None:
-        check_not_negative(rho=self.rho)
+        check_least(self, rho=0)
 
     def init(self, p: Params) -> Memory:
         return {}

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from dsgd import trees
-from dsgd.gradients.gradient import Estimate, check_samples, expected
+from dsgd.gradients.gradient import Estimate, expected
 from dsgd.gradients.sources import Gaussian, Replicas, Source, Stationary
+from dsgd.knobs import check_least
 from dsgd.objectives import Objective
 from dsgd.perturbations import Cloud, Noise, degree3
 from dsgd.state import Memory, When
@@ -38,7 +39,7 @@ class WeightDiversity:
 
     def __post_init__(self) -> None:
         if self.samples:
-            check_samples(self.samples)
+            check_least(self, samples=1)
         elif isinstance(self.source, Stationary):
             raise ValueError("samples is 0, the cubature, which the source stationary does not offer; set at least 1")
 

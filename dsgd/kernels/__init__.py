@@ -43,7 +43,7 @@ def way_of(module: nn.Module, criterion: str) -> str:
     from torch import nn
 
     on_cpu = all(leaf.device.type == "cpu" for leaf in module.parameters())
-    if criterion == "cross_entropy" and chain_of(module):
+    if criterion != "output" and chain_of(module):
         return "stacked" if on_cpu else "captured"
     convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
     return "in_turn" if on_cpu and convolves else "vmapped"

@@ -22,8 +22,9 @@ Criterion = Callable[["Tensor", "Tensor"], "Tensor"]
 class Network:
     """A module as a function of one row of d numbers, and the loss of its outputs.
 
-    `criterion` is "cross_entropy", "output" where the module's output is itself the loss, or a function of outputs
-    (..., B, classes) and labels (..., B) to losses (..., B). `way` names the kernels that compute it for many rows.
+    `criterion` is "cross_entropy", "squared_error" (half of it, from the one-hot label less 1 / classes), "output"
+    where the module's output is itself the loss, or a function of outputs (..., B, classes) and labels (..., B) to
+    losses (..., B). `way` names the kernels that compute it for many rows.
     """
 
     module: nn.Module
@@ -95,7 +96,18 @@ class Network:
             return self.criterion(outputs, y)
         if self.criterion == "output":
             return outputs
+        if self.criterion == "squared_error":
+            return _squared_error(outputs, y)
         return cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
+
+
+def _squared_error(outputs: Tensor, y: Tensor) -> Tensor:
+    """|output - one-hot label + 1 / classes|^2 / 2; torch's one_hot cannot be vmapped."""
+    import torch
+
+    classes = outputs.shape[-1]
+    targets = (y.unsqueeze(-1) == torch.arange(classes, device=y.device)).to(outputs.dtype) - 1 / classes
+    return (outputs - targets).square().sum(dim=-1) / 2
 
 
 class Kernels(Protocol):

@@ -1,8 +1,10 @@
 """What is measured: one quantity a file."""
 
 from dsgd.metrics.accuracy import Accuracy
+from dsgd.metrics.class_accuracy import ClassAccuracy
 from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.curvature import Curvature
+from dsgd.metrics.drift import Drift
 from dsgd.metrics.equivalence import Equivalence, probe
 from dsgd.metrics.gauges import Gauges
 from dsgd.metrics.gradient_noise import GradientNoise
@@ -11,11 +13,13 @@ from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
 from dsgd.metrics.sharpness import Sharpness
 from dsgd.metrics.smoothing import Smoothing
+from dsgd.metrics.stability import StabilityEdge
 from dsgd.metrics.uncertainty import Uncertainty
 
 METRICS: dict[str, type[Metric]] = {
     "consensus": Consensus,
     "accuracy": Accuracy,
+    "class_accuracy": ClassAccuracy,
     "curvature": Curvature,
     "sharpness": Sharpness,
     "smoothing": Smoothing,
@@ -25,13 +29,17 @@ METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
     "gauges": Gauges,
     "uncertainty": Uncertainty,
+    "stability_edge": StabilityEdge,
+    "drift": Drift,
 }
 
 __all__ = [
     "METRICS",
     "Accuracy",
+    "ClassAccuracy",
     "Consensus",
     "Curvature",
+    "Drift",
     "Equivalence",
     "Gauges",
     "GradientNoise",
@@ -42,6 +50,7 @@ __all__ = [
     "Smoothing",
     "Snapshot",
     "Split",
+    "StabilityEdge",
     "Uncertainty",
     "Values",
     "probe",

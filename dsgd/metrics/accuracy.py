@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dsgd.knobs import check_least
 from dsgd.metrics.metric import Snapshot, Split, Values, check_every
 from dsgd.objectives import Batch, Network
 from dsgd.trees import Params
@@ -31,8 +32,7 @@ class Accuracy:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        if self.train_examples < 1:
-            raise ValueError(f"train_examples is {self.train_examples}; it must be at least 1")
+        check_least(self, train_examples=1)
 
     def __call__(self, snapshot: Snapshot) -> Values:
         values: Values = {}
@@ -53,7 +53,7 @@ def evaluate(network: Network, params: Params, split: Split) -> tuple[Tensor, Te
     with torch.no_grad():
         blocks = [_sums(network, params.like(rows), split) for rows in params.matrix.split(ROWS_AT_ONCE)]
     losses, hits = (torch.cat(sums) / len(split.y) for sums in zip(*blocks, strict=True))
-    return losses, hits if network.criterion == "cross_entropy" else None
+    return losses, hits if network.criterion != "output" else None
 
 
 def _sums(network: Network, params: Params, split: Split) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ def _sums(network: Network, params: Params, split: Split) -> tuple[Tensor, Tenso
         batch = Batch(network, split.x[part], split.y[part], shared=True)
         outputs = batch.logits(params)
         losses += network.criterion_of(outputs, batch.y.expand(params.rows, -1)).sum(dim=1)
-        if network.criterion == "cross_entropy":
+        if network.criterion != "output":
             hits += (outputs.argmax(dim=2) == batch.y).sum(dim=1)
     return losses, hits
 

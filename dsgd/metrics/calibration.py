@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)  # within which one is fitted: where all fitted examples are right, none is small enough
-TINY = 1e-300
+LEAST = 1e-300  # probability of which the logarithm is taken
 
 Table = npt.NDArray[np.float64]  # (N, classes)
 Numbers = npt.NDArray[np.float64]  # (N,)
@@ -97,5 +97,5 @@ def fitted_temperature(p: Table, y: Labels) -> float:
 
 
 def _log(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    logarithm: npt.NDArray[np.float64] = np.log(np.maximum(p, TINY))
+    logarithm: npt.NDArray[np.float64] = np.log(np.maximum(p, LEAST))
     return logarithm

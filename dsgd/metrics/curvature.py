@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dsgd.curvature import Spectrum, top_eigenvalues, trace_samples
+from dsgd.knobs import check_least
 from dsgd.metrics.consensus import equal_up_to_rounding
 from dsgd.metrics.metric import Snapshot, Values, check_every
-from dsgd.metrics.probe_loss import ProbeLoss, check_examples, named, probe_losses
+from dsgd.metrics.probe_loss import ProbeLoss, named, probe_losses
 from dsgd.perturbations import cloud
 from dsgd.statistics import t_interval
 
@@ -43,9 +44,7 @@ class Curvature:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        check_examples(self.examples)
-        if self.eigenvalues < 1:
-            raise ValueError(f"eigenvalues is {self.eigenvalues}; it must be at least 1")
+        check_least(self, examples=1, eigenvalues=1)
         if self.probes < 0 or self.probes == 1:
             raise ValueError(f"probes is {self.probes}; it must be at least 2, or 0 for no trace")
 
@@ -78,7 +77,7 @@ def _of_spectrum(spectrum: Spectrum) -> Values:
 
 def _of_spread(loss: ProbeLoss, spectrum: Spectrum, replicas: Tensor, trace: float | None) -> Values:
     spread = cloud(replicas.double())
-    trace_xi, trace_h_xi = float(spread.trace), float(loss.hessian.forms(spread.deviations).mean())
+    trace_xi, trace_h_xi = float(spread.trace), loss.hessian.trace_h_xi(spread.deviations)
     values: Values = {"half_trace_h_xi": trace_h_xi / 2}
     if equal_up_to_rounding(replicas) or not len(spectrum.values):
         names = ("alignment", "alignment_normalised", "effective_rank", "span_overlap", "xi_in_top")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from dsgd.curvature import Grads
 from dsgd.metrics.consensus import equal_up_to_rounding
 from dsgd.metrics.instrument import SHOT_NOISE_OCTAVES, Probe, measure
 from dsgd.metrics.metric import Snapshot, Split, Values, check_every
@@ -84,7 +85,7 @@ def _check_loss(loss: Loss, leaves: Mapping[str, Tensor]) -> None:
         raise ValueError(f"loss returns a tensor of shape {tuple(value.shape)}; it must return a scalar")
 
 
-def _own_gradients(losses: Sequence[Loss], layout: Layout) -> Callable[[Tensor], Tensor]:
+def _own_gradients(losses: Sequence[Loss], layout: Layout) -> Grads:
     import torch
     from torch.func import grad
 
@@ -117,7 +118,7 @@ class Equivalence:
             raise ValueError(
                 f"probe_size is {self.probe_size} and pairs {self.pairs}; they must be at least 1 and at least 2"
             )
-        if self.scales[:1] != (1.0,) or any(low >= high or low <= 0 for high, low in pairwise(self.scales)):
+        if self.scales[:1] != (1.0,) or not all(high > low > 0 for high, low in pairwise(self.scales)):
             raise ValueError(f"scales is {list(self.scales)}; they must start with 1 and fall, above 0")
 
     def __call__(self, snapshot: Snapshot) -> Values:
@@ -133,15 +134,15 @@ class Equivalence:
         return Probe(
             rows,
             _loss_on(snapshot.network, split),
-            _gradients(Batch(snapshot.network, split.x.double(), split.y, shared=True)),
+            gradients_on(snapshot.network, split),
             local,
-            block=max(1, min(EXAMPLES_AT_ONCE // len(split.y), NUMBERS_AT_ONCE // rows.shape[1])),
+            block=points_at_once(split, rows),
             pairs=self.pairs,
             sampled=self.scales,
             seed=snapshot.seed,
         )
 
-    def _probe_set(self, snapshot: Snapshot) -> tuple[Split, Callable[[Tensor], Tensor] | None]:
+    def _probe_set(self, snapshot: Snapshot) -> tuple[Split, Grads | None]:
         import torch
 
         if not self.own_shards or snapshot.shards is None:
@@ -153,8 +154,18 @@ class Equivalence:
         return Split(snapshot.train.x[chosen.flatten()], snapshot.train.y[chosen.flatten()]), own
 
 
-def _gradients(batch: Batch) -> Callable[[Tensor], Tensor]:
+def _gradients(batch: Batch) -> Grads:
     return lambda rows: batch.loss_and_grad(Params(rows, batch.network.layout))[1].matrix
+
+
+def gradients_on(network: Network, split: Split) -> Grads:
+    """The gradients of the mean loss on the examples of the split, the same for all points, in float64."""
+    return _gradients(Batch(network, split.x.double(), split.y, shared=True))
+
+
+def points_at_once(split: Split, rows: Tensor) -> int:
+    """How many points (d,) are differentiated together on the examples of the split."""
+    return max(1, min(EXAMPLES_AT_ONCE // len(split.y), NUMBERS_AT_ONCE // rows.shape[1]))
 
 
 def _loss_on(network: Network, split: Split) -> Callable[[Tensor], Tensor]:

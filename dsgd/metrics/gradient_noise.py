@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dsgd.knobs import check_least
 from dsgd.metrics.metric import Snapshot, Values, check_every
-from dsgd.metrics.probe_loss import check_examples, named, probe_losses
+from dsgd.metrics.probe_loss import named, probe_losses
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class GradientNoise:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        check_examples(self.examples)
+        check_least(self, examples=1)
 
     def __call__(self, snapshot: Snapshot) -> Values:
         values: Values = {}

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dsgd.curvature import Hessian
+from dsgd.curvature import Grads, Hessian
 from dsgd.perturbations import Cubature, antithetic, cloud, degree3, degree5, rotation
-from dsgd.randomness import generator
+from dsgd.randomness import normal
 from dsgd.statistics import log_slope
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ ROUNDING_SCALE = 2.0**-26  # here every true difference is far below float64 rou
 
 QUANTITIES = ("correction", "residual", "symmetrised", "ratio", "one_minus_cosine", "loss_gap")
 Curves = dict[str, list[float | None]]
-Grads = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Probe:
     @cached_property
     def half_trace_h_xi(self) -> float:
         """tr(H Xi) / 2 at the mean, by n Hessian-vector products."""
-        return float(Hessian((self.loss,), self.centre).forms(self.deviations).mean() / 2)
+        return Hessian((self.loss,), self.centre).trace_h_xi(self.deviations) / 2
 
     def loss_gap(self, s: float) -> float:
         """mean_j L(w + s delta_j) - L(w) - s^2 tr(H Xi) / 2, with its sign: terms of third and fourth order compete."""
@@ -148,13 +147,11 @@ def by_monte_carlo(probe: Probe, s: float) -> dict[str, float | None]:
 
     Squared norms are inner products of two independent halves, so they are unbiased; None where one comes out negative.
     """
-    import torch
-
     rank = len(probe.axes)
     halves = []
     for half in range(2):
-        draws = generator(probe.seed, "equivalence", half).standard_normal((max(1, probe.pairs // 2), rank))
-        points = antithetic(torch.from_numpy(draws).to(probe.axes))
+        draws = normal((max(1, probe.pairs // 2), rank), probe.seed, "equivalence", half)
+        points = antithetic(draws.to(probe.axes))
         rule = Cubature(points, points.new_full((len(points),), 1 / len(points)), 1)
         halves.append(probe.weighted(rule, s))
     g_d, g_mean = probe.g_d(s), (halves[0] + halves[1]) / 2

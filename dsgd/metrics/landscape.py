@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 
 from dsgd import trees
 from dsgd.curvature import top_eigenvalues
+from dsgd.knobs import check_least
 from dsgd.metrics.consensus import equal_up_to_rounding
 from dsgd.metrics.metric import Snapshot, Values, check_every
-from dsgd.metrics.probe_loss import NUMBERS_AT_ONCE, ProbeLoss, check_examples, named, probe_losses
+from dsgd.metrics.probe_loss import NUMBERS_AT_ONCE, ProbeLoss, named, probe_losses
 from dsgd.perturbations import cloud
-from dsgd.randomness import generator
+from dsgd.randomness import normal
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def random_directions(around: ProbeLoss, replicas: Tensor, count: int, seed: int
     """Filter-normalised Gaussian directions, the same numbers around every model."""
     import torch
 
-    drawn = [generator(seed, "landscape", k).standard_normal(around.own.d) for k in range(count)]
-    noise = torch.stack([torch.from_numpy(numbers) for numbers in drawn]).to(around.point)
+    noise = torch.stack([normal((around.own.d,), seed, "landscape", k) for k in range(count)]).to(around.point)
     return Directions(filter_normalised(Params(noise, around.own), Params(around.point[None], around.own)), 1.0)
 
 
@@ -155,13 +155,12 @@ class Landscape:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        check_examples(self.examples)
+        check_least(self, examples=1)
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind}; allowed are {', '.join(KINDS)}")
         if self.dimensions not in (1, 2):
             raise ValueError(f"dimensions is {self.dimensions}; it must be 1 or 2")
-        if self.points < 2:
-            raise ValueError(f"points is {self.points}; it must be at least 2")
+        check_least(self, points=2)
         if self.reach is not None and not 0 < self.reach < math.inf:
             raise ValueError(f"reach is {self.reach}; it must be above 0 and finite")
 

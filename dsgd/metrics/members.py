@@ -14,7 +14,7 @@ from dsgd.metrics.accuracy import EXAMPLES_AT_ONCE, ROWS_AT_ONCE
 from dsgd.metrics.calibration import Numbers, Table, mutual_information
 from dsgd.objectives import Batch, Network
 from dsgd.perturbations import cloud
-from dsgd.randomness import generator, normal_rows
+from dsgd.randomness import normal_rows
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def offsets(p: Params, seed: int, count: int) -> dict[str, Offsets]:
 
     found = cloud(p.matrix)
     place = found.deviations.norm(dim=1).argsort().argsort().cpu()
-    z = torch.from_numpy(generator(seed, "uncertainty", "xi").standard_normal((count, p.rows)))[:, place]
+    z = found.coefficients(count, seed, "uncertainty", "xi")[:, place]
 
     def from_xi(start: int, stop: int) -> Tensor:
         return found.offsets(z[start:stop])

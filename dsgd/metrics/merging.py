@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dsgd.knobs import check_least
 from dsgd.metrics.accuracy import evaluate
 from dsgd.metrics.metric import Judged, Snapshot, Split, Values, check_every
 
@@ -32,8 +33,7 @@ class Merging:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        if self.train_examples < 1:
-            raise ValueError(f"train_examples is {self.train_examples}; it must be at least 1")
+        check_least(self, train_examples=1)
 
     def __call__(self, snapshot: Snapshot) -> Values:
         judged = snapshot.judged()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dsgd import trees
 from dsgd.objectives import Network
+from dsgd.stability import StepRule
 from dsgd.trees import Params
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Snapshot:
 
     `shards` holds each replica's own training examples by index; None where all draw from the whole train set. `gauges`
     are numbers that the gradient method notes of every replica's last step, shape (n, 1). `statistics` (n, numbers) and
-    `twin_statistics` (1, numbers) are the running ones of batch normalisation, where there are any.
+    `twin_statistics` (1, numbers) are the running ones of batch normalisation, where there are any. `rule` is that
+    of the step to come, for metrics that read it and where linear theory has one.
     """
 
     step: int
@@ -53,6 +55,7 @@ class Snapshot:
     statistics: Tensor | None = None
     twin_statistics: Mapping[str, Tensor] = field(default_factory=dict)
     recalibrate: bool = False
+    rule: StepRule | None = None
 
     def judged(self) -> Judged:
         """What the replicas, their mean and the twins are judged by.

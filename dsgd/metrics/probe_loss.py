@@ -140,9 +140,21 @@ def probe_losses(snapshot: Snapshot, examples: int) -> dict[str, ProbeLoss]:
     return {"": around(judged.mean)} | {name: around(twin) for name, twin in judged.twins.items()}
 
 
-def check_examples(examples: int) -> None:
-    if examples < 1:
-        raise ValueError(f"examples is {examples}; it must be at least 1")
+def replica_losses(snapshot: Snapshot, examples: int) -> list[ProbeLoss]:
+    """The loss around each replica, on the first `examples` of its own training examples, or of all that they share."""
+    judged, d = snapshot.judged(), snapshot.network.layout.d
+
+    def split_of(replica: int) -> Split:
+        if snapshot.shards is None:
+            return snapshot.train.head(examples)
+        own = snapshot.shards[replica][:examples]
+        return Split(snapshot.train.x[own], snapshot.train.y[own])
+
+    splits = [split_of(replica) for replica in range(judged.replicas.rows)]
+    return [
+        ProbeLoss(judged.network, snapshot.network.layout, Split(split.x.double(), split.y), row[:d], row[d:])
+        for split, row in zip(splits, judged.replicas.matrix.double(), strict=True)
+    ]
 
 
 def named(prefix: str, name: str) -> str:

@@ -10,16 +10,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dsgd.knobs import check_least
 from dsgd.metrics.metric import Snapshot, Values, check_every
-from dsgd.metrics.probe_loss import ProbeLoss, check_examples, named, probe_losses
+from dsgd.metrics.probe_loss import ProbeLoss, named, probe_losses
 from dsgd.perturbations import Cloud, antithetic, cloud
-from dsgd.randomness import generator
+from dsgd.randomness import normal
 from dsgd.statistics import t_interval
+from dsgd.trees import TINY
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class Sharpness:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        check_examples(self.examples)
-        if self.samples < 2:
-            raise ValueError(f"samples is {self.samples}; it must be at least 2")
+        check_least(self, examples=1, samples=2)
         if not 0 < self.rho < math.inf:
             raise ValueError(f"rho is {self.rho}; it must be greater than 0 and finite")
 
@@ -73,16 +71,10 @@ class Sharpness:
         return self._normal(like, seed, "isotropic") * math.sqrt(float(spread.trace) / len(like))
 
     def _of_cloud(self, spread: Cloud, seed: int) -> Tensor:
-        import torch
-
-        drawn = generator(seed, "sharpness", "xi").standard_normal((self.samples, spread.size))
-        return spread.offsets(torch.from_numpy(drawn))
+        return spread.offsets(spread.coefficients(self.samples, seed, "sharpness", "xi"))
 
     def _normal(self, like: Tensor, seed: int, purpose: str) -> Tensor:
-        import torch
-
-        drawn = generator(seed, "sharpness", purpose).standard_normal((self.samples, len(like)))
-        return torch.from_numpy(drawn).to(like)
+        return normal((self.samples, len(like)), seed, "sharpness", purpose).to(like)
 
 
 def _ascended(loss: ProbeLoss, rho: float) -> Tensor:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dsgd.knobs import check_least
 from dsgd.metrics.consensus import equal_up_to_rounding
-from dsgd.metrics.equivalence import EXAMPLES_AT_ONCE, NUMBERS_AT_ONCE
-from dsgd.metrics.lipschitz import GROUPS, Instrument, measure, unavailable
+from dsgd.metrics.equivalence import gradients_on, points_at_once
+from dsgd.metrics.lines import GROUPS, Lines
+from dsgd.metrics.lipschitz import measure, unavailable
 from dsgd.metrics.metric import Snapshot, Values, check_every
-from dsgd.objectives import Batch
-from dsgd.trees import Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,16 +39,14 @@ class Smoothing:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        for name, least in (("examples", 1), ("directions", 1), ("pairs", GROUPS), ("points", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_least(self, examples=1, directions=1, pairs=GROUPS, points=2)
         for name in ("reach", "scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0, and finite")
 
     def __call__(self, snapshot: Snapshot) -> Values:
         equal = equal_up_to_rounding(snapshot.params.matrix)
-        found = unavailable() if equal else measure(self.instrument(snapshot))
+        found = unavailable() if equal else measure(self.lines(snapshot))
         return {f"{self.prefix}_{name}": value for name, value in found.items()}
 
     @property
@@ -58,22 +55,15 @@ class Smoothing:
         noise = "isotropic_smoothing" if self.isotropic else "smoothing"
         return noise if self.scale == 1 else f"{noise}_x{self.scale:g}"
 
-    def instrument(self, snapshot: Snapshot) -> Instrument:
-        """The measurement of the snapshot's ensemble."""
-        rows, split = snapshot.params.matrix.double(), snapshot.train.head(self.examples)
-        batch = Batch(snapshot.network, split.x.double(), split.y, shared=True)
-        block = max(1, min(EXAMPLES_AT_ONCE // len(split.y), NUMBERS_AT_ONCE // rows.shape[1]))
-        knobs = self.directions, self.pairs, self.points, self.reach, self.scale, self.isotropic
-        return Instrument(rows, _gradients(batch, block), *knobs, block=block, seed=snapshot.seed)
-
-
-def _gradients(batch: Batch, block: int) -> Callable[[Tensor], Tensor]:
-    """The gradients (k, d) at any number of points (k, d), `block` of them at once."""
-
-    def gradients(rows: Tensor) -> Tensor:
+    def lines(self, snapshot: Snapshot) -> Lines:
+        """Those of the snapshot's ensemble."""
         import torch
 
-        blocks = (Params(points, batch.network.layout) for points in rows.split(block))
-        return torch.cat([batch.loss_and_grad(p)[1].matrix for p in blocks])
+        rows, split = snapshot.params.matrix.double(), snapshot.train.head(self.examples)
+        block, of_block = points_at_once(split, rows), gradients_on(snapshot.network, split)
 
-    return gradients
+        def gradients(points: Tensor) -> Tensor:
+            return torch.cat([of_block(part) for part in points.split(block)])
+
+        knobs = self.directions, self.pairs, self.points, self.reach, self.scale, self.isotropic
+        return Lines(rows, gradients, *knobs, block=block, seed=snapshot.seed)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dsgd.knobs import check_least
 from dsgd.metrics.calibration import (
     BINS,
     Flags,
@@ -75,10 +76,7 @@ class Uncertainty:
 
     def __post_init__(self) -> None:
         check_every(self.every)
-        if self.samples < 0:
-            raise ValueError(f"samples is {self.samples}; it must be at least 0")
-        if self.bins < 1:
-            raise ValueError(f"bins is {self.bins}; it must be at least 1")
+        check_least(self, samples=0, bins=1)
         if not all(low < high for low, high in pairwise((0.0, *self.scales, math.inf))):
             raise ValueError(f"scales is {list(self.scales)}; they must rise, above 0 and finite")
         if not 0 < self.noise < math.inf:

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 from dsgd.models.activations import ACTIVATIONS
 from dsgd.models.cnn import Cnn
+from dsgd.models.cosine import Cosine
 from dsgd.models.linear import Linear
 from dsgd.models.mlp import Mlp
+from dsgd.models.model import Model
 from dsgd.models.quadratic import Quadratic
+from dsgd.models.quadratic_regression import QuadraticRegression
 from dsgd.models.resnet import ResNet8, ResNet18
 from dsgd.models.two_layer import TwoLayer
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-class Model(Protocol):
-    """A frozen value that names a model; nothing in it is in place or random, nor depends on the rest of the batch.
-
-    The exception is `dsgd.kernels.batch_norm`, whose running statistics are carried beside the parameters. One whose
-    output is itself the loss has a class attribute `criterion = "output"`.
-    """
-
-    @property
-    def smooth(self) -> bool:
-        """Whether the loss is C^4 in the parameters."""
-        ...
-
-    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """A float32 module for inputs of `shape`; its start comes from torch's generator, which the caller seeds."""
-        ...
-
 
 MODELS: dict[str, type[Model]] = {
     "linear": Linear,
@@ -41,16 +21,20 @@ MODELS: dict[str, type[Model]] = {
     "resnet8": ResNet8,
     "resnet18": ResNet18,
     "quadratic": Quadratic,
+    "quadratic_regression": QuadraticRegression,
+    "cosine": Cosine,
 }
 
 __all__ = [
     "ACTIVATIONS",
     "MODELS",
     "Cnn",
+    "Cosine",
     "Linear",
     "Mlp",
     "Model",
     "Quadratic",
+    "QuadraticRegression",
     "ResNet8",
     "ResNet18",
     "TwoLayer",

@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dsgd.kernels.batch_norm import batch_norm
 from dsgd.models.activations import ACTIVATIONS, check_activation
@@ -15,21 +15,27 @@ from dsgd.models.shapes import check_norm, check_positive
 if TYPE_CHECKING:
     from torch import nn
 
-INITS = ("torch", "he")
+INITS: dict[str, Literal["relu", "linear"] | None] = {
+    "uniform": None,
+    "he": "relu",
+    "lecun": "linear",
+}  # and what PyTorch calls their gain
 
 
 @dataclass(frozen=True)
 class Mlp:
     """Hidden layers of `widths` with an activation after each, then a linear layer; no widths is softmax regression.
 
-    `norm` is what stands before each activation: none, layer, or batch. `init` is the linear layers' start: torch's
-    own, or he, normal weights of variance 2 / fan-in and no biases (He et al. 2015, arXiv 1502.01852).
+    `norm` is what stands before each activation: none, layer, or batch. `init` is how weights and biases are drawn:
+    uniform, PyTorch's own way, both within fan_in^(-1/2) of 0; or from a normal distribution, with biases of 0: he, of
+    variance 2 / fan_in, which keeps the size of activations through layers of ReLU (He et al. 2015, arXiv 1502.01852,
+    equation 10), and lecun, of 1 / fan_in, which does so through linear ones (LeCun et al. 1998).
     """
 
     widths: tuple[int, ...] = (64, 32)
     activation: str = "tanh"
     norm: str = "none"
-    init: str = "torch"
+    init: str = "uniform"
 
     def __post_init__(self) -> None:
         check_positive("widths", self.widths)
@@ -50,8 +56,10 @@ class Mlp:
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A module from inputs (batch, *shape) to logits (batch, classes)."""
         sizes = (math.prod(shape), *self.widths)
-        net = self._plain(sizes, classes) if self.norm == "none" else self._normalised(sizes, classes)
-        return _he(net) if self.init == "he" else net
+        module = self._plain(sizes, classes) if self.norm == "none" else self._normalised(sizes, classes)
+        if gain := INITS[self.init]:
+            draw_normal(module, gain)
+        return module
 
     def _plain(self, sizes: tuple[int, ...], classes: int) -> nn.Module:
         from torch import nn
@@ -72,12 +80,11 @@ class Mlp:
         return nn.Sequential(OrderedDict(**layers, output=nn.Linear(sizes[-1], classes)))
 
 
-def _he(net: nn.Module) -> nn.Module:
-    """The module with its linear layers drawn anew."""
+def draw_normal(module: nn.Module, gain: Literal["relu", "linear"]) -> None:
+    """Draws the weights of the linear layers anew, normal at this gain over fan_in, and sets their biases to 0."""
     from torch import nn
 
-    for layer in net.modules():
+    for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(layer.weight, nonlinearity=gain)
             nn.init.zeros_(layer.bias)
-    return net

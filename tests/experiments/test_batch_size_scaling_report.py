@@ -8,19 +8,13 @@ from typing import Any
 
 import pytest
 
-from dsgd.histories import Histories
 from dsgd.run import Run
-from dsgd.statistics import judge
-from dsgd.study import Figure, Report, find_study
+from dsgd.study import Report, find_study
+from tests.experiments.concluding import judged
 
 STUDY = find_study("batch_size_scaling")
 SETTINGS = STUDY.presets["standard"]
 RING_OF_8 = 1.3858  # S(P)
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(STUDY, "log_log", lambda title, *_, **__: Figure(title, "<svg/>"))
 
 
 def as_expected(run: Run, stream: Random) -> dict[str, Any]:
@@ -50,9 +44,7 @@ def concluded(change: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: r
         early, late = ({"step": step} | change(as_expected(run, stream)) for step in (0, run.steps))
         del early["equivalence_slope_loss_gap"]
         found[label] = [early | {"step": 0, "trace_xi": 100.0, "half_trace_h_xi": 100.0}, late]
-    histories: Histories = found
-    report = STUDY.report(SETTINGS, histories)
-    return {one.claim.name: one for one in judge(report.claims)}, report
+    return judged(STUDY, SETTINGS, found)
 
 
 def test_planted_powers_are_found_and_the_answer_says_so() -> None:

@@ -11,7 +11,8 @@ import pytest
 from dsgd.histories import Histories
 from dsgd.metrics.instrument import SHOT_NOISE_OCTAVES, fitted_slope
 from dsgd.statistics import judge
-from dsgd.study import Figure, Report, find_study
+from dsgd.study import Report, find_study
+from tests.experiments.concluding import verdicts_of, without
 
 STUDY = find_study("equivalence")
 SETTINGS = replace(STUDY.presets["smoke"], seeds=10, lrs=(0.4, 0.2, 0.1, 0.05, 0.025), sizes=(8, 16, 32))
@@ -66,24 +67,10 @@ def made_up() -> Histories:
 
 
 def concluded(histories: Histories) -> tuple[dict[str, str], Report]:
-    report = STUDY.report(SETTINGS, histories)  # type: ignore[arg-type]
-    return {one.claim.name: one.verdict for one in judge(report.claims)}, report
+    return verdicts_of(STUDY, SETTINGS, histories)
 
 
-def without(histories: Histories, start: str, metric: str, seeds: range) -> Histories:
-    """The histories with a metric unavailable in the runs of some seeds whose label starts so."""
-    gone = {label for label in histories if label.startswith(start) and int(label.split()[-1]) in seeds}
-    return {label: [row | {metric: None} if label in gone else row for row in h] for label, h in histories.items()}
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures, which take most of a report's time, are drawn in the first test only."""
-    if request.node.name != test_exact_powers_support_every_claim_and_control.__name__:
-        monkeypatch.setattr(STUDY, "log_log", lambda title, *_, **__: Figure(title, "<svg/>"))
-
-
-def test_exact_powers_support_every_claim_and_control() -> None:
+def test_exact_powers_support_every_claim_and_control(drawn: None) -> None:
     verdicts, report = concluded(made_up())
     assert len(report.figures) == 4
     assert set(verdicts.values()) == {"supported"}

@@ -7,10 +7,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-import pytest
-
-from dsgd.statistics import judge
-from dsgd.study import Figure, Report, find_study
+from dsgd.study import Report, find_study
+from tests.experiments.concluding import verdicts_of
 
 STUDY = find_study("global_merging")
 SETTINGS = replace(STUDY.presets["standard"], seeds=10, seed=0)
@@ -41,18 +39,10 @@ def concluded(changed: Callable[[str, Row], Row] = lambda label, row: row) -> tu
     for label in STUDY.runs(SETTINGS):
         data, gossip, _ = label.split()
         found[label] = [changed(label, row(step, data, gossip, stream)) for step in (0, 100, 200)]
-    report = STUDY.report(SETTINGS, found)  # type: ignore[arg-type]
-    return {one.claim.name: one.verdict for one in judge(report.claims)}, report
+    return verdicts_of(STUDY, SETTINGS, found)
 
 
-@pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures, which take most of a report's time, are drawn in the first test only."""
-    if request.node.name != test_what_the_paper_says_supports_every_claim_and_control.__name__:
-        monkeypatch.setattr(STUDY, "curves", lambda title, *_, **__: Figure(title, "<svg/>"))
-
-
-def test_what_the_paper_says_supports_every_claim_and_control() -> None:
+def test_what_the_paper_says_supports_every_claim_and_control(drawn: None) -> None:
     verdicts, report = concluded()
     assert set(verdicts.values()) == {"supported"}, verdicts
     assert len(report.figures) == 3

@@ -10,8 +10,8 @@ import pytest
 
 from dsgd.histories import Histories
 from dsgd.metrics.lipschitz import unavailable
-from dsgd.statistics import judge
-from dsgd.study import Figure, Report, find_study
+from dsgd.study import Report, find_study
+from tests.experiments.concluding import verdicts_of, without
 
 STUDY = find_study("gradient_smoothing")
 SETTINGS = replace(STUDY.presets["smoke"], seeds=10, graphs=("ring", "exponential"))
@@ -60,24 +60,10 @@ def made_up(ratio: Callable[[str, float], float] = as_claimed, off: float = 1.0,
 
 
 def concluded(histories: Histories) -> tuple[dict[str, str], Report]:
-    report = STUDY.report(SETTINGS, histories)  # type: ignore[arg-type]
-    return {one.claim.name: one.verdict for one in judge(report.claims)}, report
+    return verdicts_of(STUDY, SETTINGS, histories)
 
 
-def without(histories: Histories, start: str, metric: str, seeds: range) -> Histories:
-    """The histories with a metric unavailable in the runs of some seeds whose label starts so."""
-    gone = {label for label in histories if label.startswith(start) and int(label.split()[-1]) in seeds}
-    return {label: [row | {metric: None} if label in gone else row for row in h] for label, h in histories.items()}
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures, which take most of a report's time, are drawn in the first test only."""
-    if request.node.name != test_smoothing_as_claimed_supports_every_claim.__name__:
-        monkeypatch.setattr(STUDY, "curves", lambda title, *_, **__: Figure(title, "<svg/>"))
-
-
-def test_smoothing_as_claimed_supports_every_claim() -> None:
+def test_smoothing_as_claimed_supports_every_claim(drawn: None) -> None:
     verdicts, report = concluded(made_up())
     assert set(verdicts.values()) == {"supported"}
     assert len(verdicts) == 24

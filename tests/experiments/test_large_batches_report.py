@@ -7,17 +7,11 @@ from typing import Any
 
 import pytest
 
-from dsgd.histories import Histories
-from dsgd.statistics import judge
-from dsgd.study import Figure, Report, find_study
+from dsgd.study import Report, find_study
+from tests.experiments.concluding import judged
 
 STUDY = find_study("large_batches")
 SETTINGS = STUDY.presets["standard"]
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(STUDY, "log_log", lambda title, *_, **__: Figure(title, "<svg/>"))
 
 
 def concluded(bonus: float = 0.0, edge: float = 2.0, sharp: float = 0.5) -> tuple[dict[str, Any], Report]:
@@ -49,9 +43,7 @@ def concluded(bonus: float = 0.0, edge: float = 2.0, sharp: float = 0.5) -> tupl
         row |= {f"average_direction_sam_{name}": row[f"{name}_mean_model"] for name in twin}
         row |= {f"average_direction_sam_{name}": 1.0 for name in ("train_loss", "lambda_max", "hessian_trace")}
         found[label] = [row]
-    histories: Histories = found
-    report = STUDY.report(SETTINGS, histories)
-    return {one.claim.name: one for one in judge(report.claims)}, report
+    return judged(STUDY, SETTINGS, found)
 
 
 def test_the_learning_rate_is_chosen_in_tuning_and_never_on_the_verdict_s_data() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 import topologies
 from dsgd.histories import Histories
-from dsgd.statistics import judge
-from dsgd.study import Figure, Report, find_study
+from dsgd.study import Report, find_study
+from tests.experiments.concluding import verdicts_of
 
 STUDY = find_study("topology_comparison")
 SETTINGS = replace(
@@ -60,13 +60,7 @@ def made_up(planted: Planted) -> Histories:
 
 
 def concluded(planted: Planted) -> tuple[dict[str, str], Report]:
-    report = STUDY.report(SETTINGS, made_up(planted))  # type: ignore[arg-type]
-    return {one.claim.name: one.verdict for one in judge(report.claims)}, report
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(STUDY, "curves", lambda title, *_, **__: Figure(title, "<svg/>"))
+    return verdicts_of(STUDY, SETTINGS, made_up(planted))
 
 
 def test_what_is_planted_is_found() -> None:
@@ -96,8 +90,7 @@ def test_a_spread_that_depends_on_the_name_is_seen_by_the_control() -> None:
     for label, rows in found.items():
         if "torus" in label:
             found[label] = [row | {"trace_xi": 1.5 * row["trace_xi"]} for row in rows]
-    verdicts = {one.claim.name: one.verdict for one in judge(STUDY.report(SETTINGS, found).claims)}  # type: ignore[arg-type]
-    assert verdicts["shared data: one graph, two names"] == "refuted"
+    assert verdicts_of(STUDY, SETTINGS, found)[0]["shared data: one graph, two names"] == "refuted"
 
 
 def test_measurements_that_cannot_be_ranked_are_inconclusive_and_no_exception() -> None:

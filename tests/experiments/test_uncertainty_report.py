@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dsgd.histories import Histories
-from dsgd.statistics import judge
-from dsgd.study import Figure, Report, find_study
+from dsgd.study import Report, find_study
+from tests.experiments.concluding import verdicts_of
 
 STUDY = find_study("uncertainty")
 SETTINGS = replace(STUDY.presets["smoke"], seeds=10)
@@ -62,18 +62,10 @@ def made_up(change: Callable[[str, Row], Row] = lambda label, row: {}) -> Histor
 
 
 def concluded(histories: Histories) -> tuple[dict[str, str], Report]:
-    report = STUDY.report(SETTINGS, histories)  # type: ignore[arg-type]  # rows are read only
-    return {one.claim.name: one.verdict for one in judge(report.claims)}, report
+    return verdicts_of(STUDY, SETTINGS, histories)
 
 
-@pytest.fixture(autouse=True)
-def _undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures, which take most of a report's time, are drawn in the first test only."""
-    if request.node.name != test_a_posterior_supports_every_claim_and_control.__name__:
-        monkeypatch.setattr(STUDY, "curves", lambda title, *_, **__: Figure(title, "<svg/>"))
-
-
-def test_a_posterior_supports_every_claim_and_control() -> None:
+def test_a_posterior_supports_every_claim_and_control(drawn: None) -> None:
     verdicts, report = concluded(made_up())
     assert len(report.figures) == 2
     assert {name for name, verdict in verdicts.items() if verdict != "supported"} == set()

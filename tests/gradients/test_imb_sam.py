@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import pytest
 import torch
 
 from dsgd import trees
 from dsgd.communicators import Local
-from dsgd.data import Digits
+from dsgd.data import Digits, Iid, Partition
+from dsgd.data.examples import Labels
+from dsgd.data.partition import Indices
 from dsgd.gradients.imb_sam import ImbSam
 from dsgd.gradients.plain import Plain
 from dsgd.simulation import Simulation
@@ -34,6 +39,38 @@ def test_imb_sam_is_the_heads_gradient_and_the_tails_where_it_is_worst(c: float)
     found = estimated(ImbSam(0.3, eta=20, tail_weight=c), objective, p)
     torch.testing.assert_close(found.grads.matrix, (head_g + flat * c).matrix, rtol=1e-10, atol=1e-12)
     assert float(trees.norm(offset)) == pytest.approx(0.3, rel=1e-12)
+
+
+def test_without_a_radius_the_tails_loss_is_weighted_and_no_more() -> None:
+    """The control of re-weighting: SGD on L_head + c L_tail."""
+    labels = (0, 1, 2, 0, 2)
+    objective, p = imbalanced(*labels)
+    weighted = objective.loss_and_grad(p, numbers([3.0 if label == 0 else 1.0 for label in labels]) / 5)[1]
+    found = estimated(ImbSam(0, eta=20, tail_weight=3), objective, p).grads
+    torch.testing.assert_close(found.matrix, weighted.matrix, rtol=1e-12, atol=1e-14)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Every replica has the same examples of its own: the first `size`."""
+
+    size: int
+
+    def shards(self, y: Labels, n: int, seed: int) -> tuple[Indices, ...]:
+        return (np.arange(self.size),) * n
+
+
+@pytest.mark.parametrize("partition", [Iid(), Copies(64)], ids=repr)
+def test_where_all_have_the_same_examples_local_counts_are_the_global_ones(small: Make, partition: Partition) -> None:
+    run = small(task=Task(Digits(train_size=64), partition), batch_size=16)
+    simulation = Simulation(run, Local(4), CPU)
+    objective, p = simulation.objective(0), simulation.start().ensemble.params
+    counts = objective.class_counts("global")
+    assert torch.equal(objective.class_counts("local").expand(4, -1), counts.expand(4, -1))
+    for eta in (int(counts.median()) + 1, 100):
+        one, other = (estimated(ImbSam(0.2, eta, counts=of), objective, p) for of in ("global", "local"))
+        assert torch.equal(one.grads.matrix, other.grads.matrix)
+        assert float(one.gauges["tail"].max()) > 0
 
 
 def test_class_counts_are_of_all_examples_or_of_a_replicas_own(small: Make) -> None:

@@ -95,6 +95,13 @@ def test_what_has_not_converged_is_not_there(trained: Snapshot, monkeypatch: pyt
     assert none["hessian_trace"] > 0  # type: ignore[operator]
 
 
+def test_a_loss_that_is_flat_has_no_curvature() -> None:
+    """As that of a network that is far too sure of itself; ARPACK refuses it."""
+    found = top_eigenvalues(Hessian([lambda w: (0 * w).sum()], torch.ones(50).double()), 3)
+    assert found.values.tolist() == found.residuals.tolist() == [0, 0, 0]
+    assert torch.equal(found.vectors @ found.vectors.T, torch.eye(3).double())
+
+
 def test_the_trace_is_unbiased_and_known_directions_are_exact() -> None:
     A = torch.randn(50, 50, dtype=torch.float64)
     A = A @ A.T

@@ -252,6 +252,12 @@ def test_a_window_without_a_stable_order_has_no_slope() -> None:
     assert fitted_slope(scales, [s - 0.2 for s in scales], float("inf")) is None
 
 
+@pytest.mark.parametrize("scales", [(), (0.5,), (1.0, 1.0), (1.0, 0.0), (1.0, float("nan")), (1.0, float("nan"), 0.1)])
+def test_scales_that_do_not_fall_from_one_are_refused(scales: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^scales is \[.*\]; they must start with 1 and fall, above 0$"):
+        dsgd.metrics.Equivalence(scales=scales)
+
+
 def test_the_limit_values_are_those_of_the_smallest_scale_above_rounding() -> None:
     a = torch.randn(20, D, dtype=torch.float64)
     found = dsgd.probe(lambda p: torch.tanh(a @ p["w"] + 0.3).square().sum(), ensemble(9))

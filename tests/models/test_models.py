@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,20 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from dsgd.models import ACTIVATIONS, MODELS, Cnn, Linear, Mlp, Model, Quadratic, ResNet8, ResNet18, TwoLayer
+from dsgd.models import (
+    ACTIVATIONS,
+    MODELS,
+    Cnn,
+    Cosine,
+    Linear,
+    Mlp,
+    Model,
+    Quadratic,
+    QuadraticRegression,
+    ResNet8,
+    ResNet18,
+    TwoLayer,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +34,7 @@ CASES: list[Model] = [
     Mlp(),
     Mlp(widths=(), activation="gelu"),
     Mlp(widths=(5,), activation="softplus"),
-    Mlp(widths=(5,), activation="relu", init="he"),
+    Mlp(widths=(5,), activation="relu", norm="layer", init="he"),
     TwoLayer(),
     TwoLayer(width=7, activation="tanh", bias=False, train_head=False),
     Cnn(),
@@ -29,6 +43,10 @@ CASES: list[Model] = [
     ResNet8(activation="gelu", groups=4),
     ResNet18(),
     Quadratic(dimension=7, curvature=(1.0, -2.0, 0.1)),
+    QuadraticRegression(outputs=3, parameters=6),
+    Mlp(widths=(5,), init="lecun"),
+    Cosine(),
+    Cosine(ResNet8(), scale=4.0),
 ]
 
 
@@ -46,7 +64,7 @@ def loss(model: nn.Module, p: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor
 def test_output_shape(spec: Model, shape: tuple[int, ...]) -> None:
     model = spec.build(shape, 10)
     out = model(torch.randn(2, *shape))
-    assert out.shape == ((2,) if isinstance(spec, Quadratic) else (2, 10))
+    assert out.shape == ((2,) if isinstance(spec, Quadratic | QuadraticRegression) else (2, 10))
     assert {leaf.dtype for leaf in model.parameters()} == {torch.float32}
 
 
@@ -65,6 +83,7 @@ def test_output_shape(spec: Model, shape: tuple[int, ...]) -> None:
         (ResNet8(), CIFAR, 78_042),
         (ResNet18(), CIFAR, 11_173_962),
         (Quadratic(), (0,), 1000),
+        (Cosine(), DIGITS, 6560),
     ],
     ids=repr,
 )
@@ -144,6 +163,32 @@ def test_quadratic_is_its_formula() -> None:
     assert out.tolist() == [0.5 * (-2 * 1 + 0.1 * 4 + 9 - 2 * 16)] * 2
 
 
+def test_quadratic_regression_is_its_formula() -> None:
+    spec = QuadraticRegression(outputs=3, parameters=5, kernel=2.5, residual=4.0, bend=0.6, landscape=7)
+    model = spec.build((0,), 1)
+    z0, g, q = (buffer for _, buffer in model.named_buffers())
+    assert model(torch.zeros(1, 0)).item() == pytest.approx(8)
+    assert float(torch.linalg.eigvalsh(g @ g.T)[-1]) == pytest.approx(2.5)
+    torch.testing.assert_close(q, q.mT)
+    t = torch.randn(5, dtype=torch.float64)
+    z = z0 + g @ t + torch.einsum("kij,i,j->k", q, t, t) / 2
+    found = functional_call(model, {"t": t}, (torch.zeros(2, 0),))
+    assert found.tolist() == pytest.approx([float(z @ z) / 2] * 2, rel=1e-12)
+    again, other = (dict(replace(spec, landscape=k).build((0,), 1).named_buffers())["q"] for k in (7, 8))
+    assert torch.equal(again, q)
+    assert not torch.equal(other, q)
+    wide = dict(QuadraticRegression(parameters=200, outputs=4, kernel=3.0).build((0,), 1).named_buffers())["q"]
+    assert float(wide.diagonal(dim1=1, dim2=2).std()) == pytest.approx(0.3 * 3 / (200**0.5 * 3), rel=0.1)
+
+
+def test_lecun_weights_have_the_variance_of_their_fan_in() -> None:
+    model = Mlp((400, 300), init="lecun").build(DIGITS, 10)
+    for name, leaf in model.named_parameters():
+        expected = leaf.shape[1] ** -0.5 if name.endswith("weight") else 0.0
+        assert float(leaf.detach().std()) == pytest.approx(expected, rel=0.05), name
+        assert float(leaf.abs().max()) > 2 * expected or not expected
+
+
 def test_quadratic_takes_whole_numbers() -> None:
     assert Quadratic(dimension=2, curvature=1).build((0,), 1)(torch.zeros(1, 0)).dtype == torch.float32
 
@@ -169,6 +214,18 @@ def test_a_fixed_head_is_a_buffer() -> None:
     assert [tuple(leaf.shape) for leaf in model.buffers()] == [(10, 100), (10,)]
 
 
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_he_s_start_keeps_the_size_of_activations_and_pytorch_s_own_lets_it_shrink(norm: str) -> None:
+    """A layer and its ReLU pass on all of the input's mean square, or half of a uniform weight's third."""
+    x = torch.randn(500, 3, 32, 32)
+    for init, ratio in (("he", 1.0), ("uniform", 1 / 6)):
+        model = Mlp((3072,), "relu", norm, init).build(CIFAR, 10)
+        (first, last) = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+        found = torch.relu(first(x.flatten(1))).square().mean() / x.square().mean()
+        assert float(found.detach()) == pytest.approx(ratio, rel=0.03)
+        assert (float(last.bias.detach().abs().max()) == 0) == (init == "he")
+
+
 def test_blocks_halve_the_image_and_double_the_channels() -> None:
     model = ResNet18().build(CIFAR, 10)
     hidden = torch.randn(1, *CIFAR)
@@ -184,9 +241,15 @@ def test_blocks_halve_the_image_and_double_the_channels() -> None:
 def test_impossible_knobs() -> None:
     with pytest.raises(ValueError, match="activation='sine' is unknown: use one of tanh, gelu, softplus, relu"):
         Mlp(activation="sine")
+    with pytest.raises(ValueError, match=r"kernel=0\.0 is not possible: give a positive number"):
+        QuadraticRegression(kernel=0.0)
+    with pytest.raises(ValueError, match="bend=nan is not possible: give a finite number"):
+        QuadraticRegression(bend=float("nan"))
+    with pytest.raises(ValueError, match="landscape=-1 is not possible"):
+        QuadraticRegression(landscape=-1)
     with pytest.raises(ValueError, match=r"widths=\(8, 0\) is not possible: every number must be at least 1"):
         Mlp(widths=(8, 0))
-    with pytest.raises(ValueError, match="init is xavier; allowed are torch, he"):
+    with pytest.raises(ValueError, match="init is xavier; allowed are uniform, he, lecun"):
         Mlp(init="xavier")
     with pytest.raises(ValueError, match="groups=3 is not possible: give a divisor of 16"):
         ResNet8(groups=3)
@@ -211,5 +274,15 @@ def test_images_too_small_to_halve() -> None:
 
 
 def test_the_table_of_models_is_tested() -> None:
-    assert list(MODELS) == ["linear", "mlp", "two_layer", "cnn", "resnet8", "resnet18", "quadratic"]
+    assert list(MODELS) == [
+        "linear",
+        "mlp",
+        "two_layer",
+        "cnn",
+        "resnet8",
+        "resnet18",
+        "quadratic",
+        "quadratic_regression",
+        "cosine",
+    ]
     assert {type(spec) for spec in CASES} == set(MODELS.values())

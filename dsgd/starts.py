@@ -1,0 +1,51 @@
+"""Where a run begins: at the weights that its seed fixes, all replicas at the same or each at its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from dsgd.data import DataSet
+from dsgd.matrices import new_matrix
+from dsgd.objectives import Network, network
+from dsgd.randomness import Key, stream_key
+from dsgd.run import Run
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+_DRAWING = Lock()  # modules draw their weights from torch's one generator
+
+
+def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
+    """The model with the start that `run.seed` fixes."""
+    return network(_drawn(run, data).to(device, dtype), data.criterion)
+
+
+def starts(run: Run, module: nn.Module, replicas: Sequence[int]) -> Tensor:
+    """The starts of these replicas, (rows, d): the parameters of `module`, or each replica's own."""
+    row = start_row(module)
+    matrix = new_matrix(len(replicas), row).copy_(row)
+    if run.starts == "own":
+        data = run.task.data.load()
+        for i, replica in enumerate(replicas):
+            matrix[i : i + 1] = start_row(_drawn(run, data, replica))
+    return matrix
+
+
+def start_row(module: nn.Module) -> Tensor:
+    """A module's parameters, (1, d)."""
+    import torch
+
+    return torch.cat([leaf.detach().reshape(-1) for leaf in module.parameters()])[None]
+
+
+def _drawn(run: Run, data: DataSet, *whose: Key) -> nn.Module:
+    """The model at the start of the seed, or of one replica; on the CPU, so that it is the same on every device."""
+    import torch
+
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_key(run.seed, "start", *whose))
+        return run.model.build(data.train.shape, data.classes)

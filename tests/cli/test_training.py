@@ -1,0 +1,116 @@
+"""`dsgd run` prints a summary or a table, has a folder of its own, and says how it ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dsgd.config import load_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Dsgd
+from tests.cli.small import SMALL
+
+ROW = (
+    "step",
+    "train_loss_mean_model",
+    "test_loss_mean_model",
+    "test_accuracy_mean_model",
+    "test_accuracy_replicas_mean",
+    "test_accuracy_replicas_worst",
+    "consensus_distance",
+    "trace_xi",
+    "bytes_sent",
+)
+
+
+def test_a_run_prints_its_summary_alone_as_json(dsgd_command: Dsgd, tmp_path: Path) -> None:
+    status, out, err = dsgd_command("run", *SMALL, "--out", "here", "--json")
+    summary = json.loads(out)
+    assert (status, summary["status"], summary["run_dir"], summary["steps"]) == (0, "ok", "here", 4)
+    assert summary["seconds"] > 0
+    assert summary["replica_steps_per_second"] == pytest.approx(16 / summary["seconds"])
+    assert set(ROW) <= set(summary["metrics"])
+    assert summary["metrics"]["step"] == 4
+    assert "step 4/4" in err
+    assert {"config.yaml", "metrics.jsonl", "events.jsonl", "env.json", "summary.json"} <= {
+        path.name for path in (tmp_path / "here").iterdir()
+    }
+    assert load_config("here/config.yaml") == load_config("here/config.yaml", SMALL)
+
+
+def test_a_run_has_a_folder_of_its_own_and_a_table(dsgd_command: Dsgd, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text("task: digits\n")
+    status, out, _ = dsgd_command("run", "tiny.yaml", *SMALL[1:])
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (status, folder.name.startswith("tiny-")) == (0, True)
+    assert f"run_dir                       runs/{folder.name}" in out
+    assert "test_accuracy_replicas_worst" in out
+
+
+@pytest.mark.parametrize("taken", ["full", "file", "link"])
+def test_a_folder_that_is_taken_is_refused(dsgd_command: Dsgd, tmp_path: Path, taken: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("keep")
+    (tmp_path / "file").write_text("keep")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    status, out, err = dsgd_command("run", *SMALL, "--out", taken)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"--out: {taken} is ")
+
+
+def test_a_dry_run_prints_a_configuration_and_trains_nothing(dsgd_command: Dsgd, tmp_path: Path) -> None:
+    status, out, _ = dsgd_command("run", *SMALL, "--dry-run")
+    (tmp_path / "resolved.yaml").write_text(out)
+    assert status == 0
+    assert load_config("resolved.yaml") == load_config("resolved.yaml", SMALL)
+    status, out, err = dsgd_command("run", "resolved.yaml", "--dry-run", "--json")
+    assert (status, err, json.loads(out)["topology"]["n"]) == (0, "", 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["resolved.yaml"]
+
+
+def test_a_run_that_diverges_fails_with_a_sentence(dsgd_command: Dsgd, tmp_path: Path) -> None:
+    status, out, err = dsgd_command("run", *SMALL, "learning_rate.lr=1e38", "--out", "here", "--json")
+    summary = json.loads(out)
+    assert (status, summary["status"]) == (1, "failed")
+    assert json.loads((tmp_path / "here" / "summary.json").read_text()) == summary
+    assert "not finite after" in err.splitlines()[-1]
+    assert "lower learning_rate.lr" in err.splitlines()[-1]
+
+
+def test_a_table_says_of_which_step_its_metrics_are(dsgd_command: Dsgd) -> None:
+    assert "metrics_as_of_step" not in dsgd_command("run", *SMALL)[1]
+    status, out, _ = dsgd_command("run", *SMALL, "learning_rate.lr=1e38")
+    assert status == 1
+    assert re.search(r"metrics_as_of_step +\d\n", out)
+
+
+def test_a_table_tells_of_the_twins(dsgd_command: Dsgd) -> None:
+    _, out, _ = dsgd_command("run", *SMALL, "twins=[average_direction_sam, centralized]")
+    names = [line.split()[0] for line in out.splitlines()]
+    for twin in ("average_direction_sam", "centralized"):
+        assert {f"{twin}_test_accuracy", f"{twin}_distance"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_an_interrupted_run_exits_130_and_says_where_it_is(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dsgd.cli", "run", *SMALL, "steps=1000000", "--out", "here"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics, waited = tmp_path / "here" / "metrics.jsonl", time.monotonic()
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() - waited < 60:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "Traceback" not in err
+    assert re.search(r"^interrupted after \d+ steps; to go on: dsgd resume here$", err, re.M)
+    assert json.loads((tmp_path / "here" / "summary.json").read_text())["status"] == "interrupted"

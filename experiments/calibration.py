@@ -20,7 +20,8 @@ Expect     The bars met; D-SGD calibrated by its small batches, for C-SGD on the
            one model refuted. Whether CSAM has a better ECE than its weight alone may stay open; its NLL is better.
 Seeds      Criteria are the bars of a reproduction with current-batch statistics; the others were set on seeds 0 to 3
            (pilots/calibration.json). They are judged on seeds from 800 on.
-Takes      smoke 3 seconds; standard 4 minutes on 2 cores; long (Fashion-MNIST) an hour; paper is for a GPU, not timed.
+Takes      smoke 3 seconds; standard 5 minutes on 2 cores, 10 where the seeds are doubled; long (Fashion-MNIST) about an
+           hour, not timed; paper is for a GPU, not timed.
 """
 
 from __future__ import annotations

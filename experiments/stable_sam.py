@@ -23,7 +23,8 @@ Expect     The wider range supported, on the ring by more; refuted that SSAM lea
            sooner at every rho, that D-SGD resists label noise as SAM does, that a radius carries over to small batches.
 Seeds      Criteria were set on seeds 0 to 7 (pilots/stable_sam.json) and are judged on seeds from 800 on. All seeds of
            the sweep share a split, so that they train as one; under label noise each has a split and a draw of its own.
-Takes      smoke 3 seconds; standard 4 minutes on 2 cores; long (Fashion-MNIST) an hour; paper is for a GPU, not timed.
+Takes      smoke 3 seconds; standard 5 minutes on 2 cores, 10 where the seeds are doubled; long (Fashion-MNIST) about an
+           hour, not timed; paper is for a GPU, not timed.
 """
 
 from __future__ import annotations

@@ -211,7 +211,7 @@ def test_a_cluster_of_its_own_is_locked_private_and_gone_afterwards(tmp_path: Pa
 
     short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     environment = os.environ | {"HOME": short, "RAY_TMPDIR": short}
-    words = ["task=digits", "steps=2000", "measure_every=1000", "topology.n=4", "backend=ray", "backend.actors=2"]
+    words = ["task=digits", "steps=8000", "measure_every=4000", "topology.n=4", "backend=ray", "backend.actors=2"]
     command = [sys.executable, "-m", "dsgd.cli", "run", *words, "--out", str(tmp_path / "run"), "--json"]
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     port = _port_of_gcs(Path(short), running)

@@ -128,11 +128,14 @@ def listening(pid: int) -> set[str]:
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that it started, as long as it lives."""
+    """A process and all that it started, as long as it lives; threads may come and go while it looks."""
+    found, folder = [pid], Path(f"/proc/{pid}/task")
     with suppress(OSError):
-        threads = Path(f"/proc/{pid}/task").iterdir()
-        children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
-        return [pid, *(each for child in children for each in tree(child))]
+        for thread in folder.iterdir():
+            with suppress(OSError):
+                for child in (thread / "children").read_text().split():
+                    found += tree(int(child))
+        return found
     return []
 
 

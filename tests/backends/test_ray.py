@@ -266,8 +266,8 @@ class Listeners:
         self.thread.start()
 
     def _watch(self, pid: int) -> None:
-        while (found := tree(pid)) and Path(f"/proc/{pid}/fd").exists():
-            for each in found:
+        while _goes_on(pid):
+            for each in tree(pid):
                 self._look(each)
             time.sleep(0.05)
 
@@ -279,6 +279,12 @@ class Listeners:
             if program in ("gcs_server", "raylet"):
                 settings = Path(f"/proc/{pid}/environ").read_text().split("\0")
                 self.told |= {found for found in settings if found.startswith("RAY_USAGE_STATS_ENABLED")} or {"nothing"}
+
+
+def _goes_on(pid: int) -> bool:
+    with suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    return False
 
 
 def actors() -> list[int]:

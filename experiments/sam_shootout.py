@@ -38,24 +38,7 @@ from statistics import fmean
 from typing import NamedTuple, cast
 
 from dsgd.data import Cifar10, DataSource, Digits, FashionMnist, HeldOut, LabelNoise
-from dsgd.gradients import Gradient
-from dsgd.gradients.asam import Asam
-from dsgd.gradients.average_direction import AverageDirection
-from dsgd.gradients.csam import Csam
-from dsgd.gradients.fisher_sam import FisherSam
-from dsgd.gradients.gsam import Gsam
-from dsgd.gradients.imb_sam import ImbSam
-from dsgd.gradients.look_sam import LookSam
-from dsgd.gradients.m_sam import MSam
-from dsgd.gradients.plain import Plain
-from dsgd.gradients.random_direction import RandomDirection
-from dsgd.gradients.sam import Sam
-from dsgd.gradients.ssam import Ssam
-from dsgd.gradients.tram import Tram
-from dsgd.gradients.unified_sam import UnifiedSam
-from dsgd.gradients.usam import Usam
-from dsgd.gradients.vasso import Vasso
-from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.gradients import GRADIENTS, Gradient
 from dsgd.histories import Histories, Measurements, cell, differences, judged, one_a_seed, seeds_of
 from dsgd.learning_rates import Cosine
 from dsgd.metrics import Accuracy, Consensus, Curvature, Metric, Sharpness, Uncertainty
@@ -89,36 +72,46 @@ class At(NamedTuple):
 
 @dataclass(frozen=True)
 class Method:
-    """A gradient by its radius; `cost` is in gradients a step; without `radii` only learning rates are tuned."""
+    """A gradient by its name and, of a radius, its knobs; `cost` is in gradients a step.
 
-    gradient: Callable[[float, At], Gradient]
+    Without `radii` learning rates alone are tuned.
+    """
+
+    name: str
     cost: float = 2
     radii: tuple[float, ...] = (0.05, 0.2, 0.5)
+    knobs: Callable[[float, At], Mapping[str, object]] = lambda rho, at: {"rho": rho}
     places: tuple[str, ...] = PLACES
 
+    def gradient(self, rho: float, at: At) -> Gradient:
+        """With this radius."""
+        return GRADIENTS[self.name](**(self.knobs(rho, at) if self.radii else {}))
 
+
+TOWARDS_NOISE = (0.3, 1.0, 3.0)  # directions that are not the gradient's have larger radii
+FACTORS = (1.0, 10.0, 100.0)
 METHODS: dict[str, Method] = {
-    "SGD": Method(lambda rho, at: Plain(), 1, ()),
-    "random": Method(lambda rho, at: RandomDirection(rho), 1, (0.3, 1.0, 3.0)),
-    "average": Method(lambda rho, at: AverageDirection(rho), 1, (0.3, 1.0, 3.0)),
-    "N(0,Xi)": Method(lambda rho, at: WeightDiversity(), 2, (), (RING,)),
-    "SAM": Method(lambda rho, at: Sam(rho)),
-    "USAM": Method(lambda rho, at: Usam(rho)),
-    "unified": Method(lambda rho, at: UnifiedSam(rho)),
-    "m-SAM": Method(lambda rho, at: MSam(rho, max(1, at.batch // 4))),
-    "ASAM": Method(lambda rho, at: Asam(rho), radii=(0.2, 0.5, 1.0)),
-    "FisherSAM": Method(lambda rho, at: FisherSam(rho)),
-    "GSAM": Method(lambda rho, at: Gsam(rho, rho / 2)),
-    "LookSAM": Method(lambda rho, at: LookSam(rho, LOOK), 1 + 1 / LOOK),
-    "VaSSO": Method(lambda rho, at: Vasso(rho)),
-    "SSAM": Method(lambda rho, at: Ssam(rho), radii=(0.1, 0.5, 1.0)),
-    "ImbSAM": Method(lambda rho, at: ImbSam(rho, at.each_class), 3),
-    "CSAM": Method(lambda rho, at: Csam(rho)),
-    "TRAM": Method(lambda rho, at: Tram(d_scale=rho), 2 + 2 * FORWARD, (1.0, 10.0, 100.0)),
-    "TRAM-x": Method(lambda rho, at: Tram("input", d_scale=rho), 2 + 2 * FORWARD, (1.0, 10.0, 100.0)),
+    "SGD": Method("plain", 1, ()),
+    "random": Method("random_direction", 1, TOWARDS_NOISE),
+    "average": Method("average_direction", 1, TOWARDS_NOISE),
+    "N(0,Xi)": Method("weight_diversity", 2, (), places=(RING,)),
+    "SAM": Method("sam"),
+    "USAM": Method("usam"),
+    "unified": Method("unified_sam"),
+    "m-SAM": Method("m_sam", knobs=lambda rho, at: {"rho": rho, "m": max(1, at.batch // 4)}),
+    "ASAM": Method("asam", 2, (0.2, 0.5, 1.0)),
+    "FisherSAM": Method("fisher_sam", knobs=lambda rho, at: {"gamma": rho}),
+    "GSAM": Method("gsam", knobs=lambda rho, at: {"rho_max": rho, "rho_min": rho / 2}),
+    "LookSAM": Method("look_sam", 1 + 1 / LOOK, knobs=lambda rho, at: {"rho": rho, "k": LOOK}),
+    "VaSSO": Method("vasso"),
+    "SSAM": Method("ssam", 2, (0.1, 0.5, 1.0)),
+    "ImbSAM": Method("imb_sam", 3, knobs=lambda rho, at: {"rho": rho, "eta": at.each_class}),
+    "CSAM": Method("csam"),
+    "TRAM": Method("tram", 2 + 2 * FORWARD, FACTORS, lambda rho, at: {"d_scale": rho}),
+    "TRAM-x": Method("tram", 2 + 2 * FORWARD, FACTORS, lambda rho, at: {"d_scale": rho, "target": "input"}),
 }
 HALF, AGAIN, RADIUS_0 = "SGD-half", "SGD-again", "random-0"
-RIVAL = Method(METHODS["SGD"].gradient, 2, ())
+RIVAL = Method("plain", 2, ())
 CONTROLS = {AGAIN: METHODS["SGD"], RADIUS_0: METHODS["random"]}  # with SGD's tuned knobs, and the radius 0
 LEADING = ("SAM", "ASAM", "FisherSAM", "VaSSO", "SSAM")
 OTHER_SEEDS = 400  # from a run's seed to that of SGD's once more
@@ -177,6 +170,12 @@ class Settings:
     @property
     def tuning(self) -> range:
         return range(self.first_tuning_seed, self.first_tuning_seed + self.tuning_seeds)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Of the verdict's runs."""
+        surface = (Curvature(self.examples, probes=16), Sharpness(self.examples, samples=8))
+        return (Accuracy(every=0), Consensus(every=0), Uncertainty(0, (), every=0), *surface)
 
     def size(self, setting: str) -> int:
         """Training examples."""
@@ -293,20 +292,14 @@ def _run(settings: Settings, setting: str, place: str, name: str, knobs: Knobs, 
         steps=settings.steps(name),
         seed=seed + OTHER_SEEDS * (name == AGAIN),
         measure_every=settings.steps(name),
-        metrics=(Accuracy(every=0),) if tuning else _metrics(settings),
+        metrics=(Accuracy(every=0),) if tuning else settings.metrics,
     )
-
-
-def _metrics(settings: Settings) -> tuple[Metric, ...]:
-    examples = settings.examples
-    surface = (Curvature(examples, probes=16), Sharpness(examples, samples=8))
-    return (Accuracy(every=0), Consensus(every=0), Uncertainty(0, (), every=0), *surface)
 
 
 def _data(settings: Settings, setting: str, seed: int, tuning: bool) -> DataSource:
     """As many training examples in tuning as in the verdict; a seed's own split of the digits, and its own noise."""
     size = settings.size(setting) + settings.held_out * tuning
-    data = cast(DataSource, replace(settings.data, train_size=size))  # type: ignore[type-var, call-arg]  # all have it
+    data: DataSource = replace(settings.data, train_size=size)  # type: ignore[type-var]  # all have it
     if isinstance(data, Digits):
         data = replace(data, split=seed)
     data = HeldOut(data, settings.held_out) if tuning else data
@@ -494,12 +487,12 @@ def _of_cell(ends: Ends, setting: str, place: str) -> str:
     """The best and the worst method of a setting and a place, and the gains of the leading ones."""
     names = ends.settings.ranked(place)
     columns = zip(*ends.ranks(setting, place, names), strict=True)
-    by_rank = sorted(zip((fmean(column) for column in columns), names, strict=True))
-    (first, best), (last, worst) = by_rank[0], by_rank[-1]
+    mean_rank = dict(zip(names, map(fmean, columns), strict=True))
+    best, worst = min(names, key=mean_rank.__getitem__), max(names, key=mean_rank.__getitem__)
     gains = ", ".join(f"{name} {cell(ends.gain(setting, place, name))}" for name in LEADING)
     return (
-        f"{WORDS[setting].capitalize()}, {WORDS[place]}: {best} has the best mean rank, {first:.1f} of {len(names)}, "
-        f"{worst} the worst, {last:.1f}; SGD has {dict(map(reversed, by_rank))['SGD']:.1f} and "
+        f"{WORDS[setting].capitalize()}, {WORDS[place]}: {best} has the best mean rank, {mean_rank[best]:.1f} of "
+        f"{len(names)}, {worst} the worst, {mean_rank[worst]:.1f}; SGD has {mean_rank['SGD']:.1f} and "
         f"{cell(ends.points(setting, place, 'SGD'))} % accuracy. Gains on it in points: {gains}."
     )
 

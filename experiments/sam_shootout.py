@@ -11,7 +11,7 @@ Measured   Test accuracy, calibration, lambda_max, trace and sharpness of the me
            RSGS is left out: it adapts a trained model to a stream without labels. N(0, Xi) of the replicas is asked
            of the ring alone. Diverged runs count as chance. Seconds are no column: a history has none; what a step of
            each method takes is measured in docs/speed.md.
-Tuning     Learning rate and radius, six pairs a method, a setting and a place (methods without a radius: six learning
+Tuning     Learning rate and radius, nine pairs a method, a setting and a place (methods without a radius: nine learning
            rates), by accuracy on examples held out of a larger training set, on tuning seeds of their own; of equally
            good pairs the first, with the least learning rate and then the least radius. The held-out labels have no
            noise. Only the tuned pair is then trained on the verdict's seeds.
@@ -19,9 +19,11 @@ Rival      Fewer steps: with noisy labels whoever trains less learns less of the
            of the budget, tuned for itself: as many steps as SAM takes.
 Controls   A random direction of radius 0 is SGD, step for step; SGD with other seeds on the same data is as accurate;
            half of the budget is no gain where labels are clean.
-Expect     First guesses from single runs, before any pilot: with clean labels all methods lie within a point; with
-           noisy ones SAM, ASAM and their kin gain some points on SGD, of which a part is a matter of fewer steps.
-Seeds      Tuning has seeds 40 to 42. Criteria are to be set on seeds 0 to 9, a pilot that is still to be run, and to
+Expect     First guesses from one tuning seed's held-out examples, before any pilot: clean labels leave a point between
+           SGD (93.8 %) and SAM (94.6). With noisy ones SAM has 87.8, LookSAM 88.8 and SGD 84.4, at a learning rate
+           of 0.005 where 0.1 leaves 65: small steps resist noise too. On the ring SAM has 87.8 at a smaller radius (0.5
+           ruins it), D-SGD 84.4 like SGD, LookSAM 81.6.
+Seeds      Tuning has seeds 40 and 41. Criteria are to be set on seeds 0 to 9, a pilot that is still to be run, and to
            be judged from 800 on. Each seed has a split of its own; all are of the same 1,797 images, so that a
            held-out image of one may be a test image of another.
 Takes      smoke 5 seconds; standard about 5 minutes on 2 cores by its first runs, 8 where the seeds are doubled; long
@@ -158,12 +160,12 @@ class Settings:
     n: int = 8
     batch_size: int = 64
     budget: int = 600
-    lrs: tuple[float, ...] = (0.02, 0.1)
-    plain_lrs: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+    lrs: tuple[float, ...] = (0.005, 0.02, 0.05)
+    plain_lrs: tuple[float, ...] = (0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
     radii: int = 3
     weight_decay: float = 5e-4
     examples: int = 256
-    tuning_seeds: int = 3
+    tuning_seeds: int = 2
     first_tuning_seed: int = 40
     departures: tuple[str, ...] = ()
 
@@ -214,7 +216,7 @@ presets = {
         n=2,
         batch_size=16,
         budget=12,
-        lrs=(0.1,),
+        lrs=(0.05, 0.1),
         plain_lrs=(0.05, 0.1),
         radii=1,
         examples=32,
@@ -242,7 +244,7 @@ presets = {
         batch_size=128,
         budget=140_000,
         lrs=(0.05, 0.1),
-        plain_lrs=(0.02, 0.05, 0.1, 0.2),
+        plain_lrs=(0.01, 0.02, 0.05, 0.1, 0.2, 0.4),
         tuning_seeds=1,
         departures=(
             "The papers' settings differ; this is CIFAR-10 with 400 epochs of SGD, and so 200 of SAM.",

@@ -132,13 +132,14 @@ def test_the_best_pair_on_held_out_examples_is_trained_and_of_equal_ones_the_fir
     rates = {name: runs[f"noisy ring {name} 800"].learning_rate.lr for name in ("SGD", "SGD-again", "SGD-half", "SAM")}
     assert rates == {"SGD": 0.05, "SGD-again": 0.05, "SGD-half": 0.1, "SAM": 0.02}
     assert runs["noisy ring SAM 800"].gradient.rho == 0.2
-    assert (runs["clean alone ASAM 800"].learning_rate.lr, runs["clean alone ASAM 800"].gradient.rho) == (0.02, 0.2)
+    assert (runs["clean alone ASAM 800"].learning_rate.lr, runs["clean alone ASAM 800"].gradient.rho) == (0.005, 0.2)
     diverging = STUDY.runs_after(SETTINGS, tuning(put("tuning noisy ring SAM 0.02 0.2", 0.05)))
     assert (diverging["noisy ring SAM 800"].gradient.rho, diverging["noisy alone SAM 800"].gradient.rho) == (0.05, 0.2)
 
 
 def test_all_methods_have_as_many_knobs_and_gradients() -> None:
-    assert {len(SETTINGS.grid(name)) for name in (*STUDY.METHODS, STUDY.HALF)} == {6}
+    for settings in STUDY.presets.values():
+        assert len({len(settings.grid(name)) for name in (*STUDY.METHODS, STUDY.HALF)}) == 1
     for run in STUDY.runs(SETTINGS).values():
         assert run.n * run.batch_size == 64
     for name, method in {**STUDY.METHODS, STUDY.HALF: STUDY.RIVAL}.items():
@@ -154,16 +155,16 @@ def test_every_method_but_rsgs_takes_part_at_what_it_says_that_it_costs() -> Non
     said = {"samples": 1, "2 samples, or 2 rank of Xi": 2, "1 + 1/k": 1 + 1 / STUDY.LOOK}
     said |= {str(count): count for count in (1, 2, 3)} | {"2 and 2 forward passes; fisher 3, or 2": 8 / 3}
     for name, gradient in gradients.items():
-        cost: Any = type(gradient).cost  # type: ignore[attr-defined]
+        cost: Any = type(gradient).cost
         assert STUDY.METHODS[name].cost == pytest.approx(said[cost]), name
-    assert gradients["m-SAM"].m == 4  # type: ignore[attr-defined]
-    assert gradients["LookSAM"].k == STUDY.LOOK  # type: ignore[attr-defined]
+    assert gradients["m-SAM"].m == 4
+    assert gradients["LookSAM"].k == STUDY.LOOK
 
 
 def test_tuning_sees_neither_the_verdicts_seeds_nor_its_test_examples() -> None:
     tuned, judged = STUDY.runs(SETTINGS), STUDY.runs_after(SETTINGS, tuning())
-    assert {run.seed for run in tuned.values()} == {40, 41, 42}
-    assert not {run.seed for run in judged.values()} & {40, 41, 42}
+    assert {run.seed for run in tuned.values()} == {40, 41}
+    assert not {run.seed for run in judged.values()} & {40, 41}
     for setting in ("clean", "noisy"):
         few, many = (
             runs.task.data

@@ -10,7 +10,8 @@ Measured   Test accuracy, calibration, lambda_max, trace and sharpness of the me
            training examples and once of noisy labels; each run has budget / cost steps and a cosine over its own.
            RSGS is left out: it adapts a trained model to a stream without labels. N(0, Xi) of the replicas is asked
            of the ring alone. Diverged runs count as chance. Seconds are no column: a history has none; what a step of
-           each method takes is measured in docs/speed.md.
+           each method takes is measured in docs/speed.md. What is flat here is a tuned pair: learning rate, radius and number
+           of steps together, not the radius alone.
 Tuning     Learning rate and radius, nine pairs a method, a setting and a place (methods without a radius: nine learning
            rates), by accuracy on examples held out of a larger training set, on tuning seeds of their own; of equally
            good pairs the first, with the least learning rate and then the least radius. The held-out labels have no
@@ -60,6 +61,7 @@ accepts_divergence = True
 CHANCE = 0.1
 FORWARD = 1 / 3  # of a gradient, which is a pass forward and, twice as dear, one backward
 LOOK = 5  # LookSAM's k
+DISTANCE = 0.5  # at which the metric `sharpness` looks
 CLEAN, NOISY = SETTINGS = ("clean", "noisy")
 ALONE, RING = PLACES = ("alone", "ring")
 WORDS = {CLEAN: "few examples", NOISY: "noisy labels", ALONE: "one model", RING: "ring"}
@@ -128,7 +130,7 @@ DEFINITIONS = {
     "ImbSAM": "with the classes below the mean number of training examples as its tail",
     "TRAM, TRAM-x": "by the predictions of the step before, and by those of inputs with noise",
     "lambda_max, tr H": "largest eigenvalue and trace of the Hessian of the training loss at the mean model",
-    "ascent, average": "the rise of the training loss at a distance of 0.05 along the gradient, and in any direction",
+    "ascent, average": f"the rise of the training loss at a distance of {DISTANCE:g} along the gradient, and in any direction",
     "rank": "1 is the most accurate of a seed; equal ones share the mean of their ranks",
     "ring": "D-SGD: each replica takes the method's step on its share of the mini-batch and mixes with two neighbours",
 }
@@ -176,7 +178,7 @@ class Settings:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Of the verdict's runs."""
-        surface = (Curvature(self.examples, probes=16), Sharpness(self.examples, samples=8))
+        surface = (Curvature(self.examples, probes=16), Sharpness(self.examples, samples=8, rho=DISTANCE))
         return (Accuracy(every=0), Consensus(every=0), Uncertainty(0, (), every=0), *surface)
 
     def size(self, setting: str) -> int:
@@ -397,9 +399,9 @@ def _claims(ends: Ends) -> Iterator[Claim]:
         yield _claim(f"{setting}: the same order on the ring", ends.same_order(setting), 0.5, None, words)
     for setting, place in product(SETTINGS, PLACES):
         at = f"{WORDS[setting]}, {WORDS[place]}"
-        words = f"{at}: log of SAM's lambda_max over SGD's: below 0"
+        words = f"{at}: log of SAM's λ_max over SGD's: below 0"
         yield _claim(f"{setting}, {place}: SAM flatter", ends.flatter(setting, place, "SAM"), None, 0.0, words)
-        words = f"{at}: rank correlation of lambda_max and accuracy over methods: below 0"
+        words = f"{at}: rank correlation of λ_max and accuracy over methods: below 0"
         yield _claim(f"{setting}, {place}: flatter is better", ends.flatness_tells(setting, place), None, 0.0, words)
 
 
@@ -442,7 +444,7 @@ def _table(ends: Ends, setting: str, place: str) -> Table:
     columns = ("method", "cost", "steps", "lr", "rho", "accuracy, %", "replicas', %", "rank", "diverged", "ECE", "NLL")
     caption = "Tuned knobs; means over seeds with 95 % intervals, best mean rank first; diverged is a number of runs."
     title = f"{WORDS[setting].capitalize()}, {WORDS[place]}"
-    return Table(title, (*columns, "lambda_max", "tr H", "ascent", "average"), rows, caption)
+    return Table(title, (*columns, "λ_max", "tr H", "ascent", "average"), rows, caption)
 
 
 def _figures(ends: Ends) -> Iterator[Figure]:
@@ -457,9 +459,9 @@ def _figures(ends: Ends) -> Iterator[Figure]:
     yield curves("Ranks", series, "mean rank, one model", "mean rank, ring", caption, joined=False)
     for setting in SETTINGS:
         series = [_cloud(ends, setting, place) for place in PLACES]
-        caption = "A point a method: means over seeds, of lambda_max over those that did not diverge."
+        caption = "A point a method: means over seeds, of λ_max over those that did not diverge."
         title = f"Accuracy over sharpness, {WORDS[setting]}"
-        labels = ("lambda_max at the mean model", "test accuracy, %")
+        labels = ("λ_max at the mean model", "test accuracy, %")
         yield curves(title, series, *labels, caption, logarithmic="x", joined=False)
 
 

@@ -124,7 +124,7 @@ def test_diverged_runs_count_as_chance_and_have_no_curvature() -> None:
     (row,) = [row for row in report.tables[3].rows if row[0] == "SAM"]
     cells = dict(zip(report.tables[3].columns, row, strict=True))
     assert (cells["accuracy, %"], cells["rank"], cells["diverged"]) == ("10.00 [10.00, 10.00]", "18.0 [18.0, 18.0]", 8)
-    assert cells["lambda_max"] == "not available"
+    assert cells["λ_max"] == "not available"
 
 
 def test_the_best_pair_on_held_out_examples_is_trained_and_of_equal_ones_the_first() -> None:

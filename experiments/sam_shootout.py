@@ -10,8 +10,8 @@ Measured   Test accuracy, calibration, lambda_max, trace and sharpness of the me
            training examples and once of noisy labels; each run has budget / cost steps and a cosine over its own.
            RSGS is left out: it adapts a trained model to a stream without labels. N(0, Xi) of the replicas is asked
            of the ring alone. Diverged runs count as chance. Seconds are no column: a history has none; what a step of
-           each method takes is measured in docs/speed.md. What is flat here is a tuned pair: learning rate, radius and number
-           of steps together, not the radius alone.
+           each method takes is measured in docs/speed.md. What is flat here is so by its tuned learning rate, radius and
+           number of steps together, not by the radius alone.
 Tuning     Learning rate and radius, nine pairs a method, a setting and a place (methods without a radius: nine learning
            rates), by accuracy on examples held out of a larger training set, on tuning seeds of their own; of equally
            good pairs the first, with the least learning rate and then the least radius. The held-out labels have no
@@ -130,7 +130,7 @@ DEFINITIONS = {
     "ImbSAM": "with the classes below the mean number of training examples as its tail",
     "TRAM, TRAM-x": "by the predictions of the step before, and by those of inputs with noise",
     "lambda_max, tr H": "largest eigenvalue and trace of the Hessian of the training loss at the mean model",
-    "ascent, average": f"the rise of the training loss at a distance of {DISTANCE:g} along the gradient, and in any direction",
+    "ascent, average": f"the rise of the training loss {DISTANCE:g} along the gradient, and as far in any direction",
     "rank": "1 is the most accurate of a seed; equal ones share the mean of their ranks",
     "ring": "D-SGD: each replica takes the method's step on its share of the mini-batch and mixes with two neighbours",
 }

@@ -10,7 +10,7 @@ Measured   Test accuracy, calibration, lambda_max, trace and sharpness of the me
            training examples and once of noisy labels; each run has budget / cost steps and a cosine over its own.
            RSGS is left out: it adapts a trained model to a stream without labels. N(0, Xi) of the replicas is asked
            of the ring alone. Diverged runs count as chance. Seconds are no column: a history has none; what a step of
-           each method takes is measured in docs/speed.md. What is flat here is so by its tuned learning rate, radius and
+           each method takes is measured in docs/speed.md. What is flat here is so by tuned learning rate, radius and
            number of steps together, not by the radius alone.
 Tuning     Learning rate and radius, nine pairs a method, a setting and a place (methods without a radius: nine learning
            rates), by accuracy on examples held out of a larger training set, on tuning seeds of their own; of equally

@@ -6,6 +6,9 @@ A run that is no longer finite fails, and with it the study. A study that scores
 `accepts_divergence = True`: then one is finished like any other, its history the rows measured until then and a last
 one {"step": ..., "diverged": 1.0}, after as many steps as it took; `report` looks for "diverged" in `rows[-1]`, which
 has no metrics then, and the runs trained in one pack with it go on. The summary counts them in `diverged`.
+
+A study whose later runs depend on earlier ones, as where hyper-parameters are tuned, has `runs_after(settings,
+histories)`: the further runs by labels of their own, asked for once those of `runs` are done; `report` gets all.
 """
 
 from __future__ import annotations
@@ -122,16 +125,29 @@ class Asked:
 
 def _answer(asked: Asked, kept: KeptRuns) -> dict[str, Any]:
     """One round: the missing runs, the report on all of them, its files; returns the summary."""
-    runs = asked.study.runs(asked.settings)
-    folders = kept.folders(runs)
-    _mark(kept.folder, asked.study)
-    trained = asked.trained + kept.train_missing(runs, folders)
+    folders, trained = _trained(asked.study, asked.study.runs(asked.settings), kept)
+    if after := getattr(asked.study, "runs_after", None):
+        with _reporting(asked.study):
+            further = after(asked.settings, _histories(folders))
+        more, trained_then = _trained(asked.study, further, kept)
+        folders, trained = folders | more, trained + trained_then
     with _reporting(asked.study):
-        histories = {label: results.read_history(folder) for label, folder in folders.items()}
+        histories = _histories(folders)
         report = asked.study.report(asked.settings, histories)
-        summary = _summary(asked, report, set(folders.values()), trained)
+        summary = _summary(asked, report, set(folders.values()), asked.trained + trained)
         _write(kept.folder, summary, report)
     return summary
+
+
+def _trained(study: Study, runs: Mapping[str, Run], kept: KeptRuns) -> tuple[dict[str, Path], int]:
+    """The folders of the runs, all of them finished, and how many had to be trained."""
+    folders = kept.folders(runs)
+    _mark(kept.folder, study)
+    return folders, kept.train_missing(runs, folders)
+
+
+def _histories(folders: Mapping[str, Path]) -> dict[str, list[results.Row]]:
+    return {label: results.read_history(folder) for label, folder in folders.items()}
 
 
 def _summary(asked: Asked, report: Report, folders: set[Path], trained: int) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Report:
 class Study(Protocol):
     """What a study's module holds; its settings are frozen dataclasses with at least `seeds` and `seed`.
 
-    And `accepts_divergence = True` where its report can tell of runs that are no longer finite (see dsgd.study).
+    And `accepts_divergence = True` where its report can tell of runs that are no longer finite, and `runs_after` where
+    further runs depend on what the first ones found (see dsgd.study).
     """
 
     __name__: str

@@ -347,3 +347,42 @@ def test_settings_that_are_none_are_refused(run_study, presets, message):
     study.presets = presets
     with pytest.raises(ValueError, match=message):
         run_study(study)
+
+
+def a_study_in_two_stages():
+    """Its later runs are those of the seed whose value was the largest."""
+
+    def runs_after(settings, histories):
+        best = max(histories, key=lambda label: histories[label][-1]["value"])
+        seed = int(best.split()[-1])
+        return {f"star, seed {100 * seed + k}": FakeRun("star", 100 * seed + k) for k in range(settings.seeds)}
+
+    study = a_study()
+    study.runs_after = runs_after
+    return study
+
+
+def test_later_runs_depend_on_what_the_first_found_and_are_reported_with_them(run_study, tmp_path):
+    train = Trainer()
+    summary = run_study(a_study_in_two_stages(), train)
+    assert [(run.graph, run.seed) for run in train.trained] == [("ring", s) for s in range(3)] + [
+        ("star", s) for s in (100, 101, 102)
+    ]
+    assert (summary["runs"], summary["trained"]) == (6, 6)
+    assert summary["claims"][0]["n"] == 6
+    assert run_study(a_study_in_two_stages(), Trainer())["trained"] == 0
+
+
+def test_later_runs_alone_are_tried_again_where_one_failed(run_study):
+    with pytest.raises(StudyError, match="run 'star, seed 101': RuntimeError: no"):
+        run_study(a_study_in_two_stages(), Trainer({101: RuntimeError("no")}))
+    again = Trainer()
+    summary = run_study(a_study_in_two_stages(), again)
+    assert ([run.seed for run in again.trained], summary["trained"]) == ([101], 1)
+
+
+def test_later_runs_that_cannot_be_told_are_the_studys_mistake(run_study):
+    study = a_study_in_two_stages()
+    study.runs_after = lambda settings, histories: histories["no such run"]
+    with pytest.raises(StudyError, match="the report of fake cannot be made"):
+        run_study(study)

@@ -21,7 +21,7 @@ from dsgd.metrics import Snapshot, Split
 from dsgd.metrics.metric import Metric
 from dsgd.objectives import Network, Objective, Tilted, network
 from dsgd.perturbations import Cloud, Noise, cloud
-from dsgd.randomness import Key, Row, normal_rows, stream_key
+from dsgd.randomness import Key, Row, normal_rows
 from dsgd.run import FULL, Run, twin_name
 from dsgd.state import Memory, State, When, mapped
 from dsgd.tasks import Feed
@@ -359,11 +359,8 @@ def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.dev
 
 def _drawn(run: Run, data: DataSet, *whose: Key) -> nn.Module:
     """The model at the start of the seed, or of one replica; on the CPU, so that it is the same on every device."""
-    import torch
-
-    with _STARTING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_key(run.seed, "start", *whose))
-        return run.model.build(data.train.shape, data.classes)
+    with _STARTING:
+        return run.pretraining.start(run.model, data.train.shape, data.classes, run.seed, *whose)
 
 
 def _row(module: nn.Module) -> Tensor:

@@ -9,6 +9,7 @@ from dsgd.metrics.gradient_noise import GradientNoise
 from dsgd.metrics.landscape import Landscape
 from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
+from dsgd.metrics.perplexity import Perplexity
 from dsgd.metrics.sharpness import Sharpness
 from dsgd.metrics.smoothing import Smoothing
 from dsgd.metrics.uncertainty import Uncertainty
@@ -25,6 +26,7 @@ METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
     "gauges": Gauges,
     "uncertainty": Uncertainty,
+    "perplexity": Perplexity,
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Landscape",
     "Merging",
     "Metric",
+    "Perplexity",
     "Sharpness",
     "Smoothing",
     "Snapshot",

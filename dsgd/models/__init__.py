@@ -8,8 +8,10 @@ from dsgd.models.activations import ACTIVATIONS
 from dsgd.models.cnn import Cnn
 from dsgd.models.linear import Linear
 from dsgd.models.mlp import Mlp
+from dsgd.models.neural_lm import NeuralLm
 from dsgd.models.quadratic import Quadratic
 from dsgd.models.resnet import ResNet8, ResNet18
+from dsgd.models.transformer import Transformer
 from dsgd.models.two_layer import TwoLayer
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ MODELS: dict[str, type[Model]] = {
     "resnet8": ResNet8,
     "resnet18": ResNet18,
     "quadratic": Quadratic,
+    "neural_lm": NeuralLm,
+    "transformer": Transformer,
 }
 
 __all__ = [
@@ -50,8 +54,10 @@ __all__ = [
     "Linear",
     "Mlp",
     "Model",
+    "NeuralLm",
     "Quadratic",
     "ResNet8",
     "ResNet18",
+    "Transformer",
     "TwoLayer",
 ]

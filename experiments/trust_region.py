@@ -1,12 +1,12 @@
 """Does a perturbation sized by a trust region keep what a language model knew, in one place and on a ring?
 
 Question   TRAM takes ASAM's perturbation with a divergence d of the model's predictions in the place of its radius. Is
-           it a radius that needs no tuning, and does the model then forget less of other domains while it is fine-tuned?
+           it a radius that needs no tuning, and does the model forget less of other domains while it is fine-tuned?
 Claim      Sherborne et al. 2024 (ICLR, arXiv 2310.03646), table 4: of all methods TRAM has the least perplexity in the
            domain and zero-shot; best is the variant whose d is the divergence from the model of the step before
            (20.9 and 22.5, where Adam has 24.8 and 26.5), then that of inputs with noise, TRAM-x (21.9 and 23.2).
-Ours       The same steps with a small model: a window of 12 characters, embeddings, one hidden layer, pre-trained on five
-           domains of text that come with Python and fine-tuned on one, the language reference. And the decentralized
+Ours       The same steps with a small model: a window of 12 characters, embeddings, one hidden layer, pre-trained on
+           five domains of text that come with Python and fine-tuned on one, the language reference. The decentralized
            twin, which nobody has published: 8 replicas on a ring, each with a local Adam and an eighth of the batch,
            the model of the step before being the replica's own before gossip.
 Measured   Perplexity of the mean model on held-out text of the domain, and zero-shot: the mean over the four others; d,
@@ -19,15 +19,16 @@ Departures Embeddings begin at N(0, 1), so that the noise is 0.1, 0.3 and 1: d i
 Expect     (pilot)
 Seeds      Criteria were set on seeds 0 to 9 (pilots/trust_region.json) and are judged on seeds from 800 on. A seed is a
            start, its pre-training, mini-batches and noise; the text and its held-out part are the same for all.
-Takes      smoke 3 seconds; standard 6 minutes on 2 cores; long (a transformer, more text) about an hour; paper, the same
-           with a larger one, is for a GPU and was never timed.
+Takes      smoke 3 seconds; standard 6 minutes on 2 cores; long (a transformer, more text) about an hour; paper, the
+           same with a larger one, is for a GPU and was never timed.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean
 
 from dsgd import histories
@@ -80,7 +81,7 @@ DEFINITIONS = {
     "four domains that were not fine-tuned on",
     "d": "the mean over the mini-batch of KL(target || current) of the predictions, in nats",
     "TRAM-x-SIGMA": "target: the model at embeddings with noise N(0, SIGMA^2)",
-    "TRAM-previous, TRAM-initial": "target: the replica's own model one step before, before gossip; the pre-trained one",
+    "TRAM-previous, TRAM-initial": "target: the replica's own model of the step before, before gossip; the start",
     "TRAM-Fisher": "Fisher SAM with the squared gradient at embeddings with noise N(0, 0.1^2)",
     "ASAM-constant": "TRAM's perturbation with the constant 0.8, about the mean of TRAM-x-1's d, in the place of d",
     "Adam-slow": "Adam at a fraction of the learning rate",
@@ -91,8 +92,8 @@ DEFINITIONS = {
 
 
 LIMITS = (
-    "No gain over ASAM or Fisher SAM is claimed, whose radii are not tuned here; nor anything of other models or texts.",
-    "Seeds vary the start, its pre-training, mini-batches and noise, and not the text: an interval says nothing of others.",
+    "No gain over ASAM or Fisher SAM is claimed, whose radii are not tuned here; nor anything of other models.",
+    "Seeds vary the start, its pre-training, mini-batches and noise, not the text: intervals say nothing of others.",
 )
 
 
@@ -251,7 +252,7 @@ def _mechanism(ends: Ends) -> Iterator[Claim]:
     off = [max(abs(e / d - 1) for e, d in zip(*seed, strict=True)) for seed in lengths]
     yield _claim("|e / w| is d", off, None, 1e-5, "TRAM-x: the largest of | |e / w| / d - 1 | on the way: 1e-5 or less")
     by_sigma = zip(*(ends.d(ONE, method) for method in SIGMAS), strict=True)
-    steps = [min(more / less for less, more in zip(ds, ds[1:], strict=False)) for ds in by_sigma]
+    steps = [min(more / less for less, more in pairwise(ds)) for ds in by_sigma]
     words = f"d at noise {', '.join(f'{sigma:g}' for sigma in SIGMAS.values())}: each at least 4 times the one before"
     yield _claim("d grows with the noise", steps, 4.0, None, words)
     largest = [max(values) for values in ends.along(ONE, PREVIOUS, "gauge_d")]
@@ -297,7 +298,7 @@ def _perplexity_table(ends: Ends) -> Table:
         "mean d",
         "mean |e|",
     )
-    rows: list[tuple[object, ...]] = [(ONE, "before", *_mean(ends, ONE, ADAM, BEFORE), *[None] * 2)]
+    rows: list[tuple[str | float | None, ...]] = [(ONE, "before", *_mean(ends, ONE, ADAM, BEFORE), *[None] * 2)]
     for place, methods in ((ONE, tuple(METHODS)), (RING, ON_THE_RING)):
         for method in methods:
             gauges = [_gauge(ends, place, method, name) for name in ("gauge_d", "gauge_length")]
@@ -307,7 +308,7 @@ def _perplexity_table(ends: Ends) -> Table:
     )
 
 
-def _mean(ends: Ends, place: str, method: str, row: int = LAST) -> Iterator[object]:
+def _mean(ends: Ends, place: str, method: str, row: int = LAST) -> Iterator[str | float | None]:
     """Both perplexities, each with what Adam's in the same place differ by."""
     for name in (PPL, ZERO_SHOT):
         yield fmean(ends.ends(place, method, name, row))
@@ -324,7 +325,7 @@ def _domains(ends: Ends) -> Table:
         names = [PPL, *(f"perplexity_of_{k}_mean_model" for k in range(len(OTHERS)))]
         return [fmean(ends.ends(place, method, name, row)) for name in names]
 
-    rows = [(ONE, "before", *cells(ONE, ADAM, BEFORE))]
+    rows: list[tuple[str | float, ...]] = [(ONE, "before", *cells(ONE, ADAM, BEFORE))]
     rows += [(ONE, method, *cells(ONE, method)) for method in METHODS]
     rows += [(RING, method, *cells(RING, method)) for method in ON_THE_RING]
     return Table("Perplexities by domain", ("where", "method", DOMAIN, *OTHERS), rows, "Means over seeds.")
@@ -373,10 +374,10 @@ def _answer(ends: Ends, claims: Sequence[Claim]) -> str:
     on_ring = fmean(ends.ends(RING, ADAM, ZERO_SHOT))
     open_ones = histories.not_supported(verdicts)
     return (
-        f"Fine-tuning with Adam raises the zero-shot perplexity from {before:.2f} to {after:.2f}. Perplexity less Adam's: "
-        f"with TRAM-x at noise 1 {less(X)}; with ASAM at 0.5 {less('ASAM')}; with the model of the step before "
+        f"Fine-tuning with Adam raises the zero-shot perplexity from {before:.2f} to {after:.2f}. Perplexity less "
+        f"Adam's: with TRAM-x at noise 1 {less(X)}; with ASAM at 0.5 {less('ASAM')}; with the model of the step before "
         f"{less(PREVIOUS)}, where d is {fmean(ends.d(ONE, PREVIOUS)):.1e} at the mean, so that it is Adam.\n\n"
-        f"On the ring Adam's zero-shot perplexity is {on_ring:.2f}, and less than that with TRAM-x {less(X, RING)}; d of "
-        f"the step before is {fmean(ends.d(RING, PREVIOUS)):.1e} there."
+        f"On the ring Adam's zero-shot perplexity is {on_ring:.2f}, and less than that with TRAM-x {less(X, RING)}; "
+        f"d of the step before is {fmean(ends.d(RING, PREVIOUS)):.1e} there."
         + (f"\n\nNot supported: {open_ones}." if open_ones else "")
     )

@@ -14,15 +14,16 @@ from dsgd.backends import BACKENDS
 from dsgd.config import ConfigError, load, load_config, parse, read, resolved
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import TABLES
-from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut
+from dsgd.data import PARTITIONS, Digits, Dirichlet, HeldOut, Text
 from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.learning_rates import LEARNING_RATES, Multistep
-from dsgd.metrics import METRICS, Accuracy, Consensus, Equivalence, Uncertainty
+from dsgd.metrics import METRICS, Accuracy, Consensus, Equivalence, Perplexity, Uncertainty
 from dsgd.models import MODELS, Quadratic
 from dsgd.optimizers import OPTIMIZERS
+from dsgd.pretraining import PRETRAININGS, Pretrained
 from dsgd.run import TWINS, Run
 from dsgd.tasks import TASKS, Task
 from dsgd.yaml_values import MAX_BYTES, MAX_DEPTH, read_text, to_text
@@ -40,6 +41,7 @@ NEEDS_MORE = (
     "until",
     "phases",
     "held_out",
+    "pretrained",
 )  # rows with a knob that has no default
 
 
@@ -63,6 +65,7 @@ def every_row() -> Iterator[dict[str, Any]]:
         yield from ({"task": "digits", key: name} for name in table if name not in NEEDS_MORE)
     yield from ({"task": "digits", "learning_rate": name} for name in LEARNING_RATES)
     yield from ({"task": "digits", "gossip": name} for name in GOSSIPS if name not in NEEDS_MORE)
+    yield from ({"task": "digits", "pretraining": name} for name in PRETRAININGS if name not in NEEDS_MORE)
     yield from ({"task": "digits", "twins": [name]} for name in TWINS)
     yield from ({"task": "digits", "metrics": [name]} for name in METRICS)
     yield from ({"task": "digits", "backend": name} for name in BACKENDS)
@@ -93,6 +96,7 @@ RUNS = {
     "phases": Run(gossip=Phases((Once(), Until(1.0, most=4), Adaptive(power=2.0)), (10, 20))),
     "a deep ensemble": Run(local_steps=1001, starts="own", metrics=(Uncertainty(scales=(0.5, 1.0)),)),
     "held out": Run(task=Task(HeldOut(Digits(train_size=640), 64))),
+    "pretrained": Run(pretraining=Pretrained(Digits(train_size=640), steps=5), metrics=(Perplexity((Text(),)),)),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
 }
@@ -113,7 +117,7 @@ def test_a_run_is_read_back_as_described(run: Run) -> None:
 
 
 def test_every_type_of_part_has_its_table() -> None:
-    tables = (TASKS, PARTITIONS, MODELS, GRADIENTS, SOURCES, OPTIMIZERS, LEARNING_RATES, METRICS, GOSSIPS)
+    tables = (TASKS, PARTITIONS, MODELS, GRADIENTS, SOURCES, OPTIMIZERS, LEARNING_RATES, METRICS, GOSSIPS, PRETRAININGS)
     assert all(any(table is known for known in TABLES.values()) for table in tables)
 
 

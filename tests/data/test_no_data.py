@@ -19,4 +19,4 @@ def test_every_replica_gets_it() -> None:
 
 
 def test_the_table_of_data_sets() -> None:
-    assert list(DATASETS) == ["digits", "fashion_mnist", "cifar10", "no_data", "held_out"]
+    assert list(DATASETS) == ["digits", "fashion_mnist", "cifar10", "no_data", "held_out", "text"]

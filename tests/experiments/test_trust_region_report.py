@@ -10,7 +10,7 @@ import pytest
 from dsgd.statistics import judge
 from dsgd.study import Figure, Report, find_study
 
-STUDY = find_study("trust_region")
+STUDY: Any = find_study("trust_region")
 SETTINGS = STUDY.presets["standard"]
 D = {"TRAM-x-0.1": 0.01, "TRAM-x-0.3": 0.1, "TRAM-x-1": 0.8, "TRAM-initial": 0.3, "TRAM-previous": 1e-4}
 

@@ -66,6 +66,12 @@ def test_what_the_paper_says_is_supported_where_it_is_so() -> None:
     assert "with TRAM-x at noise 1 -0.1" in report.answer
 
 
+def test_what_small_steps_keep_is_held_against_a_perturbation() -> None:
+    name = "TRAM-x beside small steps: zero-shot"
+    less, more = concluded(kept=0.5)[0], concluded(kept=1.5)[0]
+    assert (less[name].verdict, more[name].verdict) == ("refuted", "supported")
+
+
 def test_a_perturbation_that_hurts_is_refuted() -> None:
     found, _ = concluded(gain=-0.1, kept=-0.5)
     for name in ("TRAM-x: in domain", "TRAM-x: zero-shot", "ring: TRAM-x: in domain", "ring: TRAM-x: zero-shot"):

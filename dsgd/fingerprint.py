@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dsgd.run import Run
@@ -17,7 +19,7 @@ SHIPPED = ("_experiments", "_benchmarks")  # within a wheel, beside our sources
 
 def key(run: Run) -> str:
     """Hex digest of the run's value, our sources, its data and files, and torch's major.minor version."""
-    parts = [repr(run), source_digest(), run.task.data.load().sha256, torch_series()]
+    parts = [repr(run), source_digest(), torch_series(), *_data(run)]
     parts += [_digest_of_file(path) for path in run.files()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -33,9 +35,21 @@ def origin(run: Run) -> dict[str, str]:
 
 
 def data_digest(run: Run) -> str:
-    """SHA-256 over the data set and the user's files that a run reads; FileNotFoundError where one is missing."""
-    data = [run.task.data.load().sha256, *(_digest_of_file(path) for path in run.files())]
+    """SHA-256 over the data sets and the user's files that a run reads; FileNotFoundError where one is missing."""
+    data = [*_data(run), *(_digest_of_file(path) for path in run.files())]
     return hashlib.sha256("\n".join(data).encode()).hexdigest()
+
+
+def _data(value: Any) -> Iterator[str]:
+    """The hash of every data set in the run: what is trained on, before and in it, and what metrics read."""
+    if hasattr(value, "load"):
+        yield value.load().sha256
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _data(item)
+    elif is_dataclass(value):
+        for f in fields(value):
+            yield from _data(getattr(value, f.name))
 
 
 @cache

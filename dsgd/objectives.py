@@ -22,21 +22,24 @@ class Objective(Protocol):
     `logits(p)` (rows, B, classes); `losses(p)` (rows, B); `loss(p)` (rows,);
     `loss_and_grad(p, weights)` the weighted sum of the B losses, weights (rows, B), by default their mean.
     `class_counts(of)` how many training examples each class has, (1, classes) "global"ly or (rows, classes) in each
-    replica's "local" share. Others like it: `part` of its examples, `at_inputs` x (rows, B, ...), `under` another loss
-    of the outputs. `statistics(p)` are the mini-batch's own for batch normalisation, (rows, numbers).
+    replica's "local" share. Others like it: `part` of its examples, `noised` by numbers (rows, B, *noise_shape) added
+    to its inputs, or to what tokens are embedded in, `under` another loss of the outputs. `statistics(p)` are the
+    mini-batch's own for batch normalisation, (rows, numbers).
     """
 
     @property
     def x(self) -> Tensor: ...
     @property
     def y(self) -> Tensor: ...
+    @property
+    def noise_shape(self) -> tuple[int, ...]: ...
     def logits(self, p: Params) -> Tensor: ...
     def losses(self, p: Params) -> Tensor: ...
     def loss(self, p: Params) -> Tensor: ...
     def loss_and_grad(self, p: Params, weights: Tensor | None = None) -> tuple[Tensor, Params]: ...
     def joint(self) -> Objective: ...
     def part(self, start: int, stop: int) -> Objective: ...
-    def at_inputs(self, x: Tensor) -> Objective: ...
+    def noised(self, noise: Tensor) -> Objective: ...
     def under(self, criterion: Criterion) -> Objective: ...
     def class_counts(self, of: str) -> Tensor: ...
     def statistics(self, p: Params) -> Tensor: ...
@@ -54,6 +57,11 @@ class Batch:
     y: Tensor
     shared: bool = False
     counts: Callable[[str], Tensor] | None = None
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """The shape of the noise that one example's inputs take."""
+        return self.network.noise_shape(tuple(self.x.shape[1 if self.shared else 2 :]))
 
     def logits(self, p: Params) -> Tensor:
         return self.network.kernels.logits(p, self.x, self.shared)
@@ -80,8 +88,9 @@ class Batch:
         part = slice(start, stop) if self.shared else (slice(None), slice(start, stop))
         return replace(self, x=self.x[part], y=self.y[part])
 
-    def at_inputs(self, x: Tensor) -> Batch:
-        """The same labels at inputs x (rows, B, ...)."""
+    def noised(self, noise: Tensor) -> Batch:
+        """The same labels at inputs with noise (rows, B, *noise_shape)."""
+        x = self.network.noised(self.x, noise)
         return replace(self, x=x, y=self.y.expand(x.shape[:2]), shared=False)
 
     def under(self, criterion: Criterion) -> Batch:
@@ -118,6 +127,10 @@ class Tilted:
     def y(self) -> Tensor:
         return self.inner.y
 
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return self.inner.noise_shape
+
     def logits(self, p: Params) -> Tensor:
         return self.inner.logits(p)
 
@@ -139,8 +152,8 @@ class Tilted:
     def part(self, start: int, stop: int) -> Tilted:
         return replace(self, inner=self.inner.part(start, stop))
 
-    def at_inputs(self, x: Tensor) -> Tilted:
-        return replace(self, inner=self.inner.at_inputs(x))
+    def noised(self, noise: Tensor) -> Tilted:
+        return replace(self, inner=self.inner.noised(noise))
 
     def under(self, criterion: Criterion) -> Tilted:
         return replace(self, inner=self.inner.under(criterion))

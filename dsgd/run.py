@@ -19,6 +19,7 @@ from dsgd.learning_rates import LEARNING_RATES, Constant, LearningRate
 from dsgd.metrics import METRICS, Accuracy, Consensus, Metric
 from dsgd.models import MODELS, Mlp, Model
 from dsgd.optimizers import OPTIMIZERS, Optimizer, Sgd
+from dsgd.pretraining import PRETRAININGS, Pretraining, Scratch
 from dsgd.state import When
 from dsgd.tasks import TASKS, Task
 from topologies import SCHEDULES, Periodic, Schedule, Static, Topology
@@ -44,6 +45,7 @@ PARTS: dict[type, str] = {
         METRICS,
         SCHEDULES,
         GOSSIPS,
+        PRETRAININGS,
     )
     for name, kind in table.items()
 }
@@ -64,7 +66,8 @@ class Run:
     `starts` says whether all replicas begin at the same start, or replica j at its own, of the key (seed, "start", j);
     twins begin at the same one either way. `same` is the default, because replicas with starts of their own are no
     small perturbation of their mean, as theory needs them, until gossip has drawn them together: about 1 / spectral gap
-    steps. Without gossip (`local_steps` above `steps`) those with their own are a deep ensemble.
+    steps. Without gossip (`local_steps` above `steps`) those with their own are a deep ensemble. `pretraining` is what
+    such a start went through before.
     """
 
     task: Task = field(default_factory=Task)
@@ -88,6 +91,7 @@ class Run:
     metrics: tuple[Metric, ...] = (Consensus(), Accuracy())
     running_statistics: str = "mix"
     starts: str = "same"
+    pretraining: Pretraining = field(default_factory=Scratch)
 
     def __post_init__(self) -> None:
         _refuse_names(self)
@@ -199,6 +203,10 @@ def _files(value: Any) -> Iterator[Path]:
 
 def _check_normalisation(run: Run) -> None:
     """ValueError for what batch normalisation cannot be trained with."""
+    if getattr(run.model, "least_batch_size", 1) > 1 and not isinstance(run.pretraining, Scratch):
+        raise ValueError(
+            "pretraining knows no batch normalisation, which the model has; take another norm, or leave it out"
+        )
     if getattr(run.model, "least_batch_size", 1) < 2:
         if run.running_statistics != "mix":
             raise ValueError(

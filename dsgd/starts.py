@@ -1,4 +1,4 @@
-"""Where a run begins: at the weights that its seed fixes, all replicas at the same or each at its own."""
+"""Where a run begins: at weights that its seed fixes, pre-trained or not, the same for all replicas or each its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dsgd.data import DataSet
 from dsgd.matrices import new_matrix
 from dsgd.objectives import Network, network
-from dsgd.randomness import Key, stream_key
+from dsgd.randomness import Key
 from dsgd.run import Run
 
 if TYPE_CHECKING:
@@ -44,8 +44,5 @@ def start_row(module: nn.Module) -> Tensor:
 
 def _drawn(run: Run, data: DataSet, *whose: Key) -> nn.Module:
     """The model at the start of the seed, or of one replica; on the CPU, so that it is the same on every device."""
-    import torch
-
-    with _DRAWING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_key(run.seed, "start", *whose))
-        return run.model.build(data.train.shape, data.classes)
+    with _DRAWING:
+        return run.pretraining.start(run.model, data.train.shape, data.classes, run.seed, *whose)

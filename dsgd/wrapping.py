@@ -274,8 +274,12 @@ class OfExamples:
         whole = self.whole and (start, stop) == (0, len(self.labels))
         return replace(self, inputs=self.inputs[start:stop], labels=self.labels[start:stop], whole=whole)
 
-    def at_inputs(self, x: Tensor) -> OfExamples:
-        return replace(self, inputs=x[0], whole=False)
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        return tuple(self.inputs.shape[1:])
+
+    def noised(self, noise: Tensor) -> OfExamples:
+        return replace(self, inputs=self.inputs + noise[0], whole=False)
 
     def under(self, criterion: Criterion) -> OfExamples:
         return replace(self, criterion=criterion)

@@ -13,7 +13,7 @@ import dsgd
 from dsgd.backends.local import LocalBackend
 from dsgd.data import Digits, EmergingClasses, Shards
 from dsgd.gradients.tram import Tram
-from dsgd.metrics import METRICS, Equivalence, Landscape, Merging, Metric, Sharpness, Smoothing, Uncertainty
+from dsgd.metrics import METRICS, Equivalence, Landscape, Merging, Metric, Perplexity, Sharpness, Smoothing, Uncertainty
 from dsgd.run import TWINS, Run
 from dsgd.study import conduct, find_study
 from dsgd.tasks import Task
@@ -33,6 +33,7 @@ SMALLER: dict[str, tuple[Metric, ...]] = {
     "equivalence": (Equivalence(16), Equivalence(16, own_shards=True)),
     "landscape": (Landscape(points=2), Landscape("replicas", points=2)),
     "uncertainty": (Uncertainty(samples=2),),
+    "perplexity": (Perplexity((Digits(train_size=64, split=1),)),),
 }
 
 

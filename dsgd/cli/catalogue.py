@@ -19,6 +19,7 @@ from dsgd.metrics import METRICS
 from dsgd.metrics.landscape import KINDS
 from dsgd.models import MODELS
 from dsgd.optimizers import OPTIMIZERS
+from dsgd.pretraining import PRETRAININGS
 from dsgd.run import PARTS, TWINS
 from dsgd.tasks import TASKS
 
@@ -38,6 +39,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "partitions": PARTITIONS,
     "optimizers": OPTIMIZERS,
     "learning_rates": LEARNING_RATES,
+    "pretrainings": PRETRAININGS,
     "metrics": METRICS,
     "landscapes": {name: kind.directions for name, kind in KINDS.items()},
     "twins": TWINS,

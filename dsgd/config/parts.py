@@ -28,6 +28,7 @@ from dsgd.learning_rates import LEARNING_RATES, LearningRate
 from dsgd.metrics import METRICS, Metric
 from dsgd.models import MODELS, Model
 from dsgd.optimizers import OPTIMIZERS, Optimizer
+from dsgd.pretraining import PRETRAININGS, Pretraining
 from dsgd.run import PARTS
 from dsgd.tasks import TASKS
 from dsgd.yaml_values import dotted
@@ -42,6 +43,7 @@ TABLES: dict[Any, Mapping[str, type[Any]]] = {
     LearningRate: LEARNING_RATES,
     Gossip: GOSSIPS,
     Metric: METRICS,
+    Pretraining: PRETRAININGS,
 }
 
 Read = Callable[[Any, str], Any]

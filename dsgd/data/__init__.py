@@ -15,6 +15,7 @@ from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.regression import Regression
 from dsgd.data.sampling import Sampler, sampler
+from dsgd.data.text import Text
 
 DATASETS: dict[str, type[DataSource]] = {
     "digits": Digits,
@@ -27,6 +28,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "long_tail": LongTail,
     "regression": Regression,
     "emerging_classes": EmergingClasses,
+    "text": Text,
 }
 
 __all__ = [
@@ -51,5 +53,6 @@ __all__ = [
     "Regression",
     "Sampler",
     "Shards",
+    "Text",
     "sampler",
 ]

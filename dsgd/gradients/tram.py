@@ -30,7 +30,7 @@ class Tram:
     d = `d_scale` times the mean over the mini-batch of KL(target || current), the target's predictions being those of
     the replica one step before (previous, before it mixed), of its start (initial), or at inputs with added noise of
     deviation `sigma` (input). fisher: e is Fisher SAM's, with `gamma` and `eta`, the squared gradient taken at such
-    inputs; with `single_pass` h too. The metric `gauges` reports d and |e| as `length`.
+    inputs; with `single_pass` h too. The metric `gauges` reports d, |e| as `length` and |e / w| as `own_length`.
     """
 
     row_wise: ClassVar[bool] = True
@@ -59,7 +59,7 @@ class Tram:
         point = adaptively_moved(p, g, d)
         grads = objective.loss_and_grad(point)[1]
         remembered = {"target": p.matrix} if self.target == "previous" else memory
-        return Estimate(loss, grads, remembered, {"d": d, "length": _length(point, p)})
+        return Estimate(loss, grads, remembered, {"d": d, **_lengths(point, p)})
 
     def distance(self, objective: Objective, p: Params, noise: Noise, memory: Memory) -> Tensor:
         """d of every row, shape (rows, 1)."""
@@ -77,15 +77,14 @@ class Tram:
             loss, g = objective.loss_and_grad(p)
         point = fisher_moved(p, g, of, self.gamma, self.eta)
         grads = objective.loss_and_grad(point)[1]
-        return Estimate(loss, grads, memory, {"length": _length(point, p)})
+        return Estimate(loss, grads, memory, _lengths(point, p))
 
 
 def noisy(objective: Objective, noise: Noise, sigma: float) -> Objective:
-    """The objective at inputs with independent noise N(0, sigma^2) for every row."""
-    x, rows = objective.x, len(noise.rows)
-    shape = x.shape if objective.y.dim() == 1 else x.shape[1:]  # of one row's inputs
-    drawn = noise.normal(x.new_empty(rows, shape.numel()), "inputs").view(rows, *shape)
-    return objective.at_inputs(x + sigma * drawn)
+    """The objective with independent noise N(0, sigma^2) on every row's inputs, or on what tokens are embedded in."""
+    shape = (len(noise.rows), objective.y.shape[-1], *objective.noise_shape)
+    drawn = noise.normal(objective.x.new_empty(shape).flatten(1), "inputs")
+    return objective.noised(sigma * drawn.view(shape))
 
 
 def divergence(target: Tensor, current: Tensor) -> Tensor:
@@ -94,5 +93,8 @@ def divergence(target: Tensor, current: Tensor) -> Tensor:
     return (of.exp() * (of - to)).sum(dim=-1).mean(dim=-1).clamp(min=0)
 
 
-def _length(point: Params, p: Params) -> Tensor:
-    return (point.matrix - p.matrix).norm(dim=1, keepdim=True)
+def _lengths(point: Params, p: Params) -> dict[str, Tensor]:
+    """|e|, and |e / w|, each parameter measured by its own size; those that are 0 are not moved."""
+    e = point.matrix - p.matrix
+    length = e.norm(dim=1, keepdim=True)
+    return {"length": length, "own_length": (e.div_(p.matrix)).nan_to_num_(0.0).norm(dim=1, keepdim=True)}

@@ -84,6 +84,22 @@ class Network:
         out: Tensor = functional_call(self.module, self.layout.leaves(row), (x,))
         return out
 
+    def noise_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the noise for one input of `shape`: its own, or of its tokens' embeddings.
+
+        A module that embeds tokens has the attribute `embedding_width`, and takes noise behind each token.
+        """
+        width = getattr(self.module, "embedding_width", None)
+        return shape if width is None else (*shape, width)
+
+    def noised(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Inputs with the noise (rows, B, *noise_shape) added to them, or to what they are embedded in."""
+        import torch
+
+        if not hasattr(self.module, "embedding_width"):
+            return x + noise
+        return torch.cat([x.unsqueeze(-1).expand(*noise.shape[:-1], 1), noise], dim=-1)
+
     def losses(self, row: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Per-example losses (B,)."""
         return self.criterion_of(self.logits(row, x), y)

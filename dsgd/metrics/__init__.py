@@ -11,6 +11,7 @@ from dsgd.metrics.gradient_noise import GradientNoise
 from dsgd.metrics.landscape import Landscape
 from dsgd.metrics.merging import Merging
 from dsgd.metrics.metric import Metric, Snapshot, Split, Values
+from dsgd.metrics.perplexity import Perplexity
 from dsgd.metrics.sharpness import Sharpness
 from dsgd.metrics.smoothing import Smoothing
 from dsgd.metrics.stability import StabilityEdge
@@ -31,6 +32,7 @@ METRICS: dict[str, type[Metric]] = {
     "uncertainty": Uncertainty,
     "stability_edge": StabilityEdge,
     "drift": Drift,
+    "perplexity": Perplexity,
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Landscape",
     "Merging",
     "Metric",
+    "Perplexity",
     "Sharpness",
     "Smoothing",
     "Snapshot",

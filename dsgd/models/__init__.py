@@ -8,9 +8,11 @@ from dsgd.models.cosine import Cosine
 from dsgd.models.linear import Linear
 from dsgd.models.mlp import Mlp
 from dsgd.models.model import Model
+from dsgd.models.neural_lm import NeuralLm
 from dsgd.models.quadratic import Quadratic
 from dsgd.models.quadratic_regression import QuadraticRegression
 from dsgd.models.resnet import ResNet8, ResNet18
+from dsgd.models.transformer import Transformer
 from dsgd.models.two_layer import TwoLayer
 
 MODELS: dict[str, type[Model]] = {
@@ -23,6 +25,8 @@ MODELS: dict[str, type[Model]] = {
     "quadratic": Quadratic,
     "quadratic_regression": QuadraticRegression,
     "cosine": Cosine,
+    "neural_lm": NeuralLm,
+    "transformer": Transformer,
 }
 
 __all__ = [
@@ -33,9 +37,11 @@ __all__ = [
     "Linear",
     "Mlp",
     "Model",
+    "NeuralLm",
     "Quadratic",
     "QuadraticRegression",
     "ResNet8",
     "ResNet18",
+    "Transformer",
     "TwoLayer",
 ]

@@ -18,6 +18,15 @@ def check_image(shape: tuple[int, ...], model: str) -> None:
         )
 
 
+def check_tokens(shape: tuple[int, ...], model: str) -> None:
+    """ValueError unless `shape` is (context,)."""
+    if len(shape) != 1:
+        raise ValueError(
+            f"The {model} model needs windows of tokens, of shape (context,), but the inputs have shape {shape}: use "
+            "it with the task text."
+        )
+
+
 def check_norm(norm: str, allowed: tuple[str, ...]) -> None:
     """ValueError unless the normalisation is one of those allowed."""
     if norm not in allowed:

@@ -21,15 +21,17 @@ from dsgd.data import (
     InputNoise,
     LabelNoise,
     LongTail,
+    Text,
 )
 from dsgd.gossip import GOSSIPS, Adaptive, Once, Partial, Phases, Repeated, Until
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.gradients.sources import Stationary
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.learning_rates import LEARNING_RATES, Multistep
-from dsgd.metrics import METRICS, Accuracy, Consensus, Drift, Equivalence, Uncertainty
+from dsgd.metrics import METRICS, Accuracy, Consensus, Drift, Equivalence, Perplexity, Uncertainty
 from dsgd.models import MODELS, Quadratic
 from dsgd.optimizers import OPTIMIZERS
+from dsgd.pretraining import PRETRAININGS, Pretrained
 from dsgd.run import TWINS, Run
 from dsgd.tasks import TASKS, Task
 from dsgd.yaml_values import read_text, to_text
@@ -63,6 +65,7 @@ def every_row() -> Iterator[dict[str, Any]]:
         yield from ({"task": "digits", key: name} for name in complete(table))
     yield from ({"task": "digits", "learning_rate": name} for name in LEARNING_RATES)
     yield from ({"task": "digits", "gossip": name} for name in complete(GOSSIPS))
+    yield from ({"task": "digits", "pretraining": name} for name in complete(PRETRAININGS))
     yield from ({"task": "digits", "twins": [name]} for name in TWINS)
     yield from ({"task": "digits", "metrics": [name]} for name in METRICS)
     yield from ({"task": "digits", "backend": name} for name in BACKENDS)
@@ -100,6 +103,7 @@ RUNS = {
         task=Task(EmergingClasses(Digits(split=3), base=7, order=2)),
         metrics=(Drift("one", "rsgs", rho=1.0), Drift("other", replicas=4, graph="none")),
     ),
+    "pretrained": Run(pretraining=Pretrained(Digits(train_size=640), steps=5), metrics=(Perplexity((Text(),)),)),
     "lists": Run(model=Quadratic(4, (1.0, 1e-8)), twins=(), metrics=()),
     "a file": Run(topology=Static(Topology("my graph.edgelist", 5, "my weights.json"))),
 }
@@ -120,7 +124,7 @@ def test_a_run_is_read_back_as_described(run: Run) -> None:
 
 
 def test_every_type_of_part_has_its_table() -> None:
-    tables = (TASKS, PARTITIONS, MODELS, GRADIENTS, SOURCES, OPTIMIZERS, LEARNING_RATES, METRICS, GOSSIPS)
+    tables = (TASKS, PARTITIONS, MODELS, GRADIENTS, SOURCES, OPTIMIZERS, LEARNING_RATES, METRICS, GOSSIPS, PRETRAININGS)
     assert all(any(table is known for known in TABLES.values()) for table in tables)
 
 

@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import kl_div
+from torch.nn.functional import gelu, kl_div, layer_norm
 
 from dsgd.communicators import Local
+from dsgd.data import Text
 from dsgd.gradients.asam import Asam
 from dsgd.gradients.fisher_sam import FisherSam
 from dsgd.gradients.moves import fisher_moved
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.tram import Tram, divergence, noisy
 from dsgd.learning_rates import Constant
-from dsgd.models import Mlp
+from dsgd.models import Mlp, NeuralLm
 from dsgd.objectives import Batch, Objective
 from dsgd.perturbations import Noise
 from dsgd.simulation import Simulation
 from dsgd.state import Memory, When
+from dsgd.tasks import Task
 from dsgd.trees import Params
 from tests.gradients.estimates import CPU, Make, estimated
 
@@ -87,6 +89,7 @@ def test_trams_gauge_has_length_d_in_its_own_measure(batch: tuple[Objective, Par
         offset = seen[-1].matrix - p.matrix
         own_measure = (offset / p.matrix).norm(dim=1)
         torch.testing.assert_close(own_measure, found.gauges["d"][:, 0], rtol=1e-5, atol=0)
+        torch.testing.assert_close(found.gauges["own_length"], found.gauges["d"], rtol=1e-5, atol=0)
         torch.testing.assert_close(offset.norm(dim=1), found.gauges["length"][:, 0], rtol=1e-12, atol=0)
         distances.append(found.gauges["d"])
     assert (distances[0] < distances[1]).all()
@@ -130,3 +133,30 @@ def test_trams_fisher_is_fisher_sams_with_the_squared_gradient_of_noised_inputs(
     for found, g in ((apart, clean), (single, of)):
         point = fisher_moved(p, g, of, 0.1, 0.1)
         torch.testing.assert_close(found, objective.loss_and_grad(point)[1].matrix, rtol=1e-10, atol=1e-13)
+
+
+def test_parameters_that_are_zero_have_no_length_of_their_own(batch: tuple[Objective, Params]) -> None:
+    objective, p = batch
+    p = p.like(p.matrix.clone())
+    p.matrix[:, :50] = 0
+    found = estimated(Tram("input"), objective, p)
+    torch.testing.assert_close(found.gauges["own_length"], found.gauges["d"], rtol=1e-5, atol=0)
+
+
+def test_the_noise_of_tokens_is_on_their_embeddings(small: Make) -> None:
+    """By a network written out, whose first layer sees the embeddings with the noise that is drawn for the step."""
+    run = small(task=Task(Text("names", 5, 60, 30)), model=NeuralLm(3, 4), gradient=Tram("input", sigma=0.3))
+    simulation = Simulation(run, Local(4), CPU)
+    p, objective = simulation.start().ensemble.params, simulation.objective(0)
+    noise = simulation.noise(0, p)
+    drawn = 0.3 * noise.normal(p.matrix.new_empty(4, 4 * 5 * 3), "inputs").view(4, 4, 5, 3)
+    expected = []
+    for j in range(4):
+        embedded = p["embedding.weight"][j][objective.x[j].long()] + drawn[j]
+        hidden = embedded.flatten(1) @ p["hidden.weight"][j].T + p["hidden.bias"][j]
+        normal = layer_norm(hidden, (4,), p["norm.weight"][j], p["norm.bias"][j])
+        expected.append(gelu(normal) @ p["output.weight"][j].T + p["output.bias"][j])
+    noised = noisy(objective, noise, 0.3)
+    torch.testing.assert_close(noised.logits(p), torch.stack(expected), rtol=1e-12, atol=1e-12)
+    d = run.gradient.estimate(objective, p, noise, {}, When(0, 0.1)).gauges["d"][:, 0]
+    torch.testing.assert_close(d, divergence(torch.stack(expected), objective.logits(p)), rtol=1e-12, atol=0)

@@ -1,0 +1,101 @@
+"""What happens to a model's start before the run: nothing, or a single model's training on data of its own by Adam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
+
+from dsgd.data import DataSource
+from dsgd.data.sampling import reshuffled_passes
+from dsgd.models import Model
+from dsgd.randomness import Key, stream_key
+from dsgd.threads import torch_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+STARTS_KEPT = 64  # a study's runs begin where others of the same seed do
+
+
+class Pretraining(Protocol):
+    """`start` is a model's start for inputs of `shape`, on the CPU; `whose` is empty, or a replica's number."""
+
+    def start(self, model: Model, shape: tuple[int, ...], classes: int, seed: int, *whose: Key) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Nothing: the run begins at the model's random start."""
+
+    def start(self, model: Model, shape: tuple[int, ...], classes: int, seed: int, *whose: Key) -> nn.Module:
+        """The model at the random start of the seed, or of one replica; the same on every device."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_key(seed, "start", *whose))
+            return model.build(shape, classes)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """`steps` of Adam (0.9, 0.99) on mini-batches of `data`, by cross-entropy, from the random start of the run's seed.
+
+    In float32 on one core of the CPU, whatever the run's own. It counts for nothing in the run's steps and bytes.
+    """
+
+    data: DataSource
+    steps: int = 3000
+    batch_size: int = 64
+    lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.lr > 0:
+            raise ValueError(f"lr is {self.lr}; it must be greater than 0")
+
+    def start(self, model: Model, shape: tuple[int, ...], classes: int, seed: int, *whose: Key) -> nn.Module:
+        """The model where its training ends; ValueError where the data are not like the run's."""
+        module = Scratch().start(model, shape, classes, seed, *whose)
+        module.load_state_dict(_trained(_Start(self, model, shape, classes, seed, whose)))
+        return module
+
+
+@dataclass(frozen=True)
+class _Start:
+    """All that decides a pre-trained start."""
+
+    by: Pretrained
+    model: Model
+    shape: tuple[int, ...]
+    classes: int
+    seed: int
+    whose: tuple[Key, ...]
+
+
+@lru_cache(maxsize=STARTS_KEPT)
+def _trained(start: _Start) -> dict[str, Tensor]:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    by, data = start.by, start.by.data.load()
+    if (data.train.shape, data.classes) != (start.shape, start.classes):
+        raise ValueError(
+            f"the pretraining's data have inputs of shape {data.train.shape} and {data.classes} classes, the run's "
+            f"{start.shape} and {start.classes}; take data of the same"
+        )
+    module = Scratch().start(start.model, start.shape, start.classes, start.seed, *start.whose)
+    optimizer = torch.optim.Adam(module.parameters(), lr=by.lr, betas=(0.9, 0.99))
+    x, y = torch.from_numpy(data.train.x), torch.from_numpy(data.train.y)
+    order = reshuffled_passes(len(y), 0, by.steps * by.batch_size, start.seed, "pretraining", *start.whose)
+    with torch.enable_grad(), torch_threads(1):  # as many threads everywhere, so that the last bits are the same
+        for batch in torch.from_numpy(order).view(by.steps, by.batch_size):
+            optimizer.zero_grad()
+            cross_entropy(module(x[batch]), y[batch]).backward()
+            optimizer.step()
+    return {name: leaf.detach() for name, leaf in module.state_dict().items()}
+
+
+PRETRAININGS: dict[str, type[Pretraining]] = {"scratch": Scratch, "pretrained": Pretrained}

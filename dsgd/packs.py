@@ -18,14 +18,16 @@ from dsgd.algorithms import ALGORITHMS, Step
 from dsgd.communicators import Local
 from dsgd.gossip import gossiped
 from dsgd.kernels.batch_norm import batch_norms
+from dsgd.kernels.sim_bn import joint
 from dsgd.loop import Observer, Result, look
-from dsgd.metrics import Values
+from dsgd.metrics import Split, Values
 from dsgd.mixing import Mix, neighbours, operator_of_blocks
 from dsgd.objectives import Batch, Objective, Tilted
 from dsgd.perturbations import Noise
 from dsgd.run import Run
 from dsgd.simulation import Simulation, World, estimated
 from dsgd.state import Memory, State, mapped
+from dsgd.tasks import Feeds, Task, module_for
 from dsgd.trees import Params, Scaled
 
 if TYPE_CHECKING:
@@ -37,12 +39,15 @@ MOST_NUMBERS = 2**22  # of a pack's ensemble: beyond, a step is arithmetic anywa
 
 
 def packs(runs: Sequence[Run]) -> list[list[int]]:
-    """The places of the runs, parted into packs of runs alike but for seed and graph; most are alone in theirs."""
+    """The places of the runs, parted into packs of runs alike but for seed, graph and the data set's draw.
+
+    Most are alone in theirs.
+    """
     open_packs: dict[str, list[int]] = {}
     most: dict[str, int] = {}
     found: list[list[int]] = []
     for place, run in enumerate(runs):
-        kind = replace(run, seed=0, topology=topologies.OnePeerExponential(run.n))
+        kind = replace(run, seed=0, topology=topologies.OnePeerExponential(run.n), task=_any_draw(run.task))
         named = repr(kind)  # parts that a user brings need not hash
         if named not in most:
             most[named] = _most(kind)
@@ -53,12 +58,16 @@ def packs(runs: Sequence[Run]) -> list[list[int]]:
     return found
 
 
+def _any_draw(task: Task) -> Task:
+    return replace(task, data=getattr(task.data, "alike", task.data))
+
+
 def _most(kind: Run) -> int:
     """How many runs of a kind go together; one where they draw on all replicas at once, or are large already."""
     if kind.twins or kind.not_finite == "quarantine" or not getattr(kind.gradient, "row_wise", False):
         return 1
     data = kind.task.data.load()
-    module = kind.model.build(data.train.shape, data.classes)
+    module = module_for(kind.model, data)
     if batch_norms(module):
         return 1
     d = sum(leaf.numel() for leaf in module.parameters())
@@ -78,10 +87,11 @@ class Pack:
     """Runs of one shape made ready on a device."""
 
     def __init__(self, runs: Sequence[Run], device: torch.device) -> None:
-        first = Simulation(runs[0], Local(runs[0].n), device)
-        splits = first.train, first.test
-        self.simulations = [first, *(Simulation(run, Local(run.n), device, splits) for run in runs[1:])]
+        self.simulations = _simulations(runs, device)
         self.run, self.n = runs[0], runs[0].n
+        self.network = joint([simulation.network for simulation in self.simulations], self.n)
+        self._feeds = Feeds([simulation.feed for simulation in self.simulations])
+        self._one_by_one = bool(self.run.gradient_noise) or self.simulations[0].feed.takes_all
         self._ready: tuple[list[topologies.MixingMatrix], Mix] | None = None
 
     def start(self) -> Worlds:
@@ -94,7 +104,7 @@ class Pack:
         step, run = worlds.step, self.run
         at = run.when(step)
         ws = [simulation.mixing_matrix(step) for simulation in self.simulations]
-        objective = _side_by_side([simulation.objective(step) for simulation in self.simulations])
+        objective = self._objective(step)
         plan, rounds = run.gossip.plan(at), list[list[int]]()
         noise = Noise(step, tuple(row for simulation in self.simulations for row in simulation.rows))
 
@@ -114,6 +124,29 @@ class Pack:
             for place, (before, simulation, w) in enumerate(zip(worlds.bytes_sent, self.simulations, ws, strict=True))
         )
         return Worlds(step + 1, ensemble, sent)
+
+    def _objective(self, step: int) -> Objective:
+        """The losses of all runs' replicas, row for row."""
+        if not self._one_by_one:
+            return Batch(self.network, *self._feeds.examples(step))
+        return self._side_by_side([simulation.objective(step) for simulation in self.simulations])
+
+    def _side_by_side(self, objectives: Sequence[Objective]) -> Objective:
+        import torch
+
+        first = objectives[0]
+        if isinstance(first, Tilted):
+            tilted = [each for each in objectives if isinstance(each, Tilted)]
+            inner = self._side_by_side([each.inner for each in tilted])
+            return Tilted(inner, torch.cat([each.noise for each in tilted]))
+        if not isinstance(first, Batch) or (first.shared and all(each.x is first.x for each in objectives)):
+            return first
+
+        def rows(part: Tensor) -> Tensor:
+            return part.expand(self.n, *part.shape) if first.shared else part
+
+        x, y = (torch.cat([rows(getattr(each, part)) for each in objectives]) for part in ("x", "y"))
+        return Batch(self.network, x, y)
 
     def world(self, worlds: Worlds, place: int) -> World:
         """One run's own world."""
@@ -190,14 +223,12 @@ def _stacked(memories: Sequence[Memory]) -> Memory:
     return {name: torch.cat([memory[name] for memory in memories]) for name in memories[0]}
 
 
-def _side_by_side(objectives: Sequence[Objective]) -> Objective:
-    """The objectives of all runs as one, row for row."""
-    import torch
-
-    first = objectives[0]
-    if isinstance(first, Tilted):
-        tilted = [each for each in objectives if isinstance(each, Tilted)]
-        return Tilted(_side_by_side([each.inner for each in tilted]), torch.cat([each.noise for each in tilted]))
-    if not isinstance(first, Batch) or first.shared:
-        return first
-    return Batch(first.network, torch.cat([each.x for each in objectives]), torch.cat([each.y for each in objectives]))
+def _simulations(runs: Sequence[Run], device: torch.device) -> list[Simulation]:
+    """The runs made ready; those of the same data share its place on the device."""
+    splits: dict[str, tuple[Split, Split]] = {}
+    found = list[Simulation]()
+    for run in runs:
+        data = repr(run.task.data)
+        found.append(Simulation(run, Local(run.n), device, splits.get(data)))
+        splits[data] = found[-1].train, found[-1].test
+    return found

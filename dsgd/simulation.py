@@ -23,7 +23,7 @@ from dsgd.perturbations import Cloud, Noise, cloud
 from dsgd.randomness import Key, Row, normal_rows, stream_key
 from dsgd.run import FULL, Run, twin_name
 from dsgd.state import Memory, State, When, mapped
-from dsgd.tasks import Feed
+from dsgd.tasks import Feed, module_for
 from dsgd.trees import Layout, Params, Scaled
 from topologies import KnobError
 
@@ -58,13 +58,16 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
     """The run's data and mini-batches; ValueError or FileNotFoundError for what only they or the graph can show."""
     mixing(run.topology)(0)
     data = run.task.data.load()
-    if getattr(run.model, "criterion", "cross_entropy") != data.criterion:
+    if (getattr(run.model, "criterion", None) == "output") != (data.criterion == "output"):
         raise KnobError(
             "model",
             "task no_data has no examples; add model=quadratic, a loss without data, and batch_size=full"
             if data.criterion == "output"
             else "model quadratic is a loss without data; add task=no_data and batch_size=full, or take another model",
         )
+    if data.outputs != data.classes and getattr(run.gradient, "classifies", False):
+        kind = type(run.gradient).__name__
+        raise KnobError("gradient", f"gradient {kind} needs an output for each class, and task xor has one for both")
     if data.criterion == "output" and getattr(run.gradient, "classifies", False):
         kind = type(run.gradient).__name__
         raise KnobError("gradient", f"gradient {kind} needs classes and labels, and model quadratic has none")
@@ -362,7 +365,7 @@ def _drawn(run: Run, data: DataSet, *whose: Key) -> nn.Module:
 
     with _STARTING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_key(run.seed, "start", *whose))
-        return run.model.build(data.train.shape, data.classes)
+        return module_for(run.model, data)
 
 
 def _row(module: nn.Module) -> Tensor:

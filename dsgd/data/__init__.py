@@ -10,6 +10,7 @@ from dsgd.data.held_out import HeldOut
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.sampling import Sampler, sampler
+from dsgd.data.xor import Xor
 
 DATASETS: dict[str, type[DataSource]] = {
     "digits": Digits,
@@ -17,6 +18,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "cifar10": Cifar10,
     "no_data": NoData,
     "held_out": HeldOut,
+    "xor": Xor,
 }
 
 __all__ = [
@@ -36,5 +38,6 @@ __all__ = [
     "Partition",
     "Sampler",
     "Shards",
+    "Xor",
     "sampler",
 ]

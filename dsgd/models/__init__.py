@@ -10,6 +10,7 @@ from dsgd.models.linear import Linear
 from dsgd.models.mlp import Mlp
 from dsgd.models.quadratic import Quadratic
 from dsgd.models.resnet import ResNet8, ResNet18
+from dsgd.models.sim_bn import SimBn
 from dsgd.models.two_layer import TwoLayer
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ MODELS: dict[str, type[Model]] = {
     "linear": Linear,
     "mlp": Mlp,
     "two_layer": TwoLayer,
+    "sim_bn": SimBn,
     "cnn": Cnn,
     "resnet8": ResNet8,
     "resnet18": ResNet18,
@@ -53,5 +55,6 @@ __all__ = [
     "Quadratic",
     "ResNet8",
     "ResNet18",
+    "SimBn",
     "TwoLayer",
 ]

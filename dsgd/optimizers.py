@@ -63,6 +63,34 @@ class Sgd:
 
 
 @dataclass(frozen=True)
+class ProjectedSgd:
+    """SGD after whose step each of `leaves` alone is scaled to the length `radius`: projected onto a sphere.
+
+    The leaves by default are those of the first layer of an mlp or two_layer. It is the replica's own parameters that
+    lie on the sphere after their step: what is mixed then, or was before, need not.
+    """
+
+    radius: float = 10.0
+    leaves: tuple[str, ...] = ("1.weight", "1.bias")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.radius < float("inf"):
+            raise ValueError(f"radius is {self.radius}; it must be greater than 0 and finite")
+
+    def init(self, p: Params) -> Memory:
+        if unknown := [name for name in self.leaves if name not in p.layout.spans]:
+            raise ValueError(f"leaves are {', '.join(self.leaves)}; the model has no {unknown[0]}, but {', '.join(p)}")
+        return {}
+
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Scaled, Memory]:
+        stepped = p + Scaled(grads, -lr)
+        for name in self.leaves:
+            flat = stepped[name].flatten(1)
+            flat.mul_(self.radius / flat.norm(dim=1, keepdim=True))
+        return Scaled(stepped - p, 1.0), memory
+
+
+@dataclass(frozen=True)
 class AdamW:
     """Adam with decoupled weight decay: Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2."""
 
@@ -122,4 +150,4 @@ def _adam_ratio(grads: Params, memory: Memory, beta1: float, beta2: float, eps: 
     return ratio, {"first": first, "second": second, "count": count}
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": Sgd, "adamw": AdamW, "lamb": Lamb}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": Sgd, "projected_sgd": ProjectedSgd, "adamw": AdamW, "lamb": Lamb}

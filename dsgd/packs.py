@@ -10,22 +10,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
+from math import lcm
+from operator import add
 from typing import TYPE_CHECKING
 
 import topologies
 from dsgd.algorithms import ALGORITHMS, Step
 from dsgd.communicators import Local
-from dsgd.gossip import gossiped
+from dsgd.gossip import Mix, gossiped
 from dsgd.kernels.batch_norm import batch_norms
 from dsgd.kernels.sim_bn import joint
-from dsgd.loop import Observer, Result, look
+from dsgd.loop import Observer, Result, anything_due, look
 from dsgd.metrics import Split, Values
-from dsgd.mixing import Mix, neighbours, operator_of_blocks
+from dsgd.mixing import neighbours, operator_of_blocks
 from dsgd.objectives import Batch, Objective, Tilted
 from dsgd.perturbations import Noise
 from dsgd.run import Run
-from dsgd.simulation import Simulation, World, estimated
+from dsgd.simulation import MOST_MATRICES, Simulation, World, estimated
 from dsgd.state import Memory, State, mapped
 from dsgd.tasks import Feeds, Task, module_for
 from dsgd.trees import Params, Scaled
@@ -83,6 +85,9 @@ class Worlds:
     bytes_sent: tuple[int, ...]
 
 
+Matrices = list[topologies.MixingMatrix]
+
+
 class Pack:
     """Runs of one shape made ready on a device."""
 
@@ -91,8 +96,12 @@ class Pack:
         self.run, self.n = runs[0], runs[0].n
         self.network = joint([simulation.network for simulation in self.simulations], self.n)
         self._feeds = Feeds([simulation.feed for simulation in self.simulations])
+        self._rows = tuple(row for simulation in self.simulations for row in simulation.rows)
+        self._period = _common_period([run.schedule.period for run in runs])
         self._one_by_one = bool(self.run.gradient_noise) or self.simulations[0].feed.takes_all
-        self._ready: tuple[list[topologies.MixingMatrix], Mix] | None = None
+        self._matrices: dict[int, Matrices] = {}
+        self._ready: tuple[Matrices, Mix] | None = None
+        self._made: tuple[Matrices, list[list[int]], list[int]] | None = None
 
     def start(self) -> Worlds:
         """Every run at its own start."""
@@ -103,10 +112,10 @@ class Pack:
         """One step of all runs."""
         step, run = worlds.step, self.run
         at = run.when(step)
-        ws = [simulation.mixing_matrix(step) for simulation in self.simulations]
+        ws = self._mixing_matrices(step)
         objective = self._objective(step)
         plan, rounds = run.gossip.plan(at), list[list[int]]()
-        noise = Noise(step, tuple(row for simulation in self.simulations for row in simulation.rows))
+        noise = Noise(step, self._rows)
 
         def estimate(state: State) -> tuple[State, Params]:
             state, found = estimated(run.gradient, objective, noise, at, state)
@@ -119,11 +128,25 @@ class Pack:
 
         moves = Step(estimate, self.simulations[0].updating(at), mix, self._average)
         ensemble = ALGORITHMS[run.algorithm](worlds.ensemble, moves)
-        sent = tuple(
-            before + simulation.bytes_of(w, sum(made[place] for made in rounds))
-            for place, (before, simulation, w) in enumerate(zip(worlds.bytes_sent, self.simulations, ws, strict=True))
-        )
-        return Worlds(step + 1, ensemble, sent)
+        sent = map(add, worlds.bytes_sent, self._bytes_of(ws, rounds))
+        return Worlds(step + 1, ensemble, tuple(sent))
+
+    def _mixing_matrices(self, step: int) -> Matrices:
+        """Each run's W_t; the same list again where the schedules are back at the same matrices."""
+        if self._period is None:
+            return [simulation.mixing_matrix(step) for simulation in self.simulations]
+        phase = step % self._period
+        if phase not in self._matrices:
+            self._matrices[phase] = [simulation.mixing_matrix(step) for simulation in self.simulations]
+        return self._matrices[phase]
+
+    def _bytes_of(self, ws: Matrices, rounds: list[list[int]]) -> list[int]:
+        """What each run sends in a step with each round's count a run."""
+        if self._made is None or self._made[0] is not ws or self._made[1] != rounds:
+            counts = map(sum, zip(*rounds, strict=True)) if rounds else repeat(0)
+            bytes_of = (each.bytes_of(w, count) for each, w, count in zip(self.simulations, ws, counts, strict=False))
+            self._made = ws, rounds, list(bytes_of)
+        return self._made[2]
 
     def _objective(self, step: int) -> Objective:
         """The losses of all runs' replicas, row for row."""
@@ -155,14 +178,18 @@ class Pack:
             worlds.step, mapped(worlds.ensemble, lambda tensor: tensor[rows]), bytes_sent=worlds.bytes_sent[place]
         )
 
-    def _mixed(self, ws: list[topologies.MixingMatrix], p: Params, plus: Scaled | None = None) -> Params:
+    def _mixed(self, ws: Matrices, p: Params, plus: Scaled | None = None) -> Params:
+        if self._ready is None or self._ready[0] is not ws:
+            self._ready = ws, self._mixing(ws, p)
+        return self._ready[1](p, plus)
+
+    def _mixing(self, ws: Matrices, like: Params) -> Mix:
         if all(isinstance(w, topologies.Identity) for w in ws):
-            return p if plus is None else p + plus
+            return lambda p, plus=None: p if plus is None else p + plus
         if all(isinstance(w, topologies.Mean) for w in ws):
-            return self._average(p) if plus is None else self._average(p) + plus
-        if self._ready is None or any(a is not b for a, b in zip(self._ready[0], ws, strict=True)):
-            self._ready = ws, operator_of_blocks([neighbours(w) for w in ws], p.matrix)
-        return p.like(self._ready[1](p.matrix, plus))
+            return lambda p, plus=None: self._average(p) if plus is None else self._average(p) + plus
+        blocks = operator_of_blocks([neighbours(w) for w in ws], like.matrix)
+        return lambda p, plus=None: p.like(blocks(p.matrix, plus))
 
     def _trace_xi(self, p: Params) -> Tensor:
         """Tr Xi of each row's run."""
@@ -196,7 +223,8 @@ def simulate_pack(pack: Pack, observers: Sequence[Sequence[Observer]]) -> list[R
         worlds = pack.advance(worlds)
         for told in chain.from_iterable(observers):
             told.stepped(worlds.step)
-        look_at_all()
+        if anything_due(pack.run, worlds.step):
+            look_at_all()
     seconds = (time.perf_counter() - began) / len(histories)
 
     def result(place: int) -> Result:
@@ -221,6 +249,13 @@ def _stacked(memories: Sequence[Memory]) -> Memory:
     import torch
 
     return {name: torch.cat([memory[name] for memory in memories]) for name in memories[0]}
+
+
+def _common_period(periods: Sequence[int | None]) -> int | None:
+    """Steps after which all schedules are where they were, or None where one never is or it takes long."""
+    known = [period for period in periods if period is not None]
+    common = lcm(*known)
+    return common if len(known) == len(periods) and common <= MOST_MATRICES else None
 
 
 def _simulations(runs: Sequence[Run], device: torch.device) -> list[Simulation]:

@@ -1,4 +1,4 @@
-"""The kernels written by hand for one network each give what vmap gives, and SAM in closed form what two gradients do."""
+"""Kernels written by hand for one network each give what vmap gives, and SAM in closed form what two gradients do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODELS: dict[str, Model] = {
     "sim_bn": SimBn(11),
 }
 ROWS, B, RHO = 4, 5, 0.3
-WIDE = dict(rtol=1e-10, atol=1e-12)
+WIDE = {"rtol": 1e-10, "atol": 1e-12}
 
 
 def made(model: Model, b: int = B, *, shared: bool = False) -> tuple[Batch, Params]:

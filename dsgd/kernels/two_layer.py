@@ -94,11 +94,11 @@ class TwoLayerByHand:
 
     def at_worst(self, p: Params, x: Tensor, y: Tensor, rho: float) -> tuple[Tensor, Tensor]:
         x = x.flatten(2)
-        lengths = x.square().sum(dim=2, keepdim=True) + (self.layers.bias is not None)
+        lengths = _square(x).unsqueeze(2) + (self.layers.bias is not None)
         hidden, head, target = self._hidden(p, x), self._head(p), signs(y, p.matrix)
         here = self._passed(hidden, head)
         error = here.f - target
-        steepness = here.by_hidden.square().sum(dim=2) * lengths[:, :, 0] + here.by_head.square().sum(dim=2)
+        steepness = _square(here.by_hidden) * lengths[:, :, 0] + _square(here.by_head)
         ascent = (2 * error * rho / (2 * error.abs() * steepness.sqrt() + TINY)).unsqueeze(2)
         worst = self._passed(hidden + ascent * lengths * here.by_hidden, head + ascent * here.by_head)
         slope = (2 * (worst.f - target)).unsqueeze(2)
@@ -131,14 +131,22 @@ class TwoLayerByHand:
     def _passed(self, hidden: Tensor, head: Tensor) -> Passed:
         import torch
 
-        a, on = hidden.relu(), (hidden > 0).to(hidden.dtype)
+        a, on = hidden.relu(), hidden > 0
         if self.layers.eps is None:
-            return Passed(torch.linalg.vecdot(a, head), on * head, a)
+            return Passed(torch.linalg.vecdot(a, head), torch.where(on, head, 0), a)
         length = a.norm(dim=2, keepdim=True)
         n = a / length.clamp(min=self.layers.eps)
         f = torch.linalg.vecdot(n, head).unsqueeze(2)
         radial = torch.where(length > self.layers.eps, f, f.new_zeros(()))
-        return Passed(f[:, :, 0], on * (head - radial * n) / length.clamp(min=self.layers.eps), n)
+        by_a = (head - radial * n) / length.clamp(min=self.layers.eps)
+        return Passed(f[:, :, 0], torch.where(on, by_a, 0), n)
+
+
+def _square(rows: Tensor) -> Tensor:
+    """|row|^2 over the last axis."""
+    import torch
+
+    return torch.linalg.vecdot(rows, rows)
 
 
 def _rows_of(x: Tensor, p: Params, shared: bool) -> Tensor:

@@ -4,7 +4,9 @@ from dsgd.metrics.accuracy import Accuracy
 from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.curvature import Curvature
 from dsgd.metrics.equivalence import Equivalence, probe
+from dsgd.metrics.features import Features
 from dsgd.metrics.gauges import Gauges
+from dsgd.metrics.gauss_newton import GaussNewton
 from dsgd.metrics.gradient_noise import GradientNoise
 from dsgd.metrics.landscape import Landscape
 from dsgd.metrics.merging import Merging
@@ -25,6 +27,8 @@ METRICS: dict[str, type[Metric]] = {
     "landscape": Landscape,
     "gauges": Gauges,
     "uncertainty": Uncertainty,
+    "gauss_newton": GaussNewton,
+    "features": Features,
 }
 
 __all__ = [
@@ -33,7 +37,9 @@ __all__ = [
     "Consensus",
     "Curvature",
     "Equivalence",
+    "Features",
     "Gauges",
+    "GaussNewton",
     "GradientNoise",
     "Landscape",
     "Merging",

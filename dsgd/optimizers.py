@@ -64,14 +64,13 @@ class Sgd:
 
 @dataclass(frozen=True)
 class ProjectedSgd:
-    """SGD after whose step each of `leaves` alone is scaled to the length `radius`: projected onto a sphere.
+    """SGD after whose step each of `leaves`, by default of all, is no longer than `radius`: projected onto a ball each.
 
-    The leaves by default are those of the first layer of an mlp or two_layer. It is the replica's own parameters that
-    lie on the sphere after their step: what is mixed then, or was before, need not.
+    It is the replica's own parameters that are within after their own step: what gossip makes of them need not be.
     """
 
     radius: float = 10.0
-    leaves: tuple[str, ...] = ("1.weight", "1.bias")
+    leaves: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.radius < float("inf"):
@@ -79,14 +78,14 @@ class ProjectedSgd:
 
     def init(self, p: Params) -> Memory:
         if unknown := [name for name in self.leaves if name not in p.layout.spans]:
-            raise ValueError(f"leaves are {', '.join(self.leaves)}; the model has no {unknown[0]}, but {', '.join(p)}")
+            raise ValueError(f"leaves has {unknown[0]}, but those of the model are {', '.join(p)}")
         return {}
 
     def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Scaled, Memory]:
         stepped = p + Scaled(grads, -lr)
-        for name in self.leaves:
-            flat = stepped[name].flatten(1)
-            flat.mul_(self.radius / flat.norm(dim=1, keepdim=True))
+        for name in self.leaves or p:
+            leaf = stepped[name].flatten(1)
+            leaf.mul_((self.radius / leaf.norm(dim=1, keepdim=True)).clamp_(max=1))
         return Scaled(stepped - p, 1.0), memory
 
 

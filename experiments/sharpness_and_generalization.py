@@ -9,8 +9,8 @@ Claim      Wen, Li & Ma 2023 (NeurIPS, arXiv 2307.11007): it depends on the arch
 Source     Sections 2 to 5 and table 2; hyper-parameters are the paper's, epochs are fewer (2,000 of 100,000), which a
            reproduction showed to be enough. Numbers where the paper prints none (it has curves) are that reproduction's
            bars: theory's minimum of the trace is 4 sqrt(d + 1), 2 and 8 with biases, sim-LN and sim-BN.
-Measured   Tr H = 2 mean |grad f|^2 of the mean of (f - y)^2, exact for ReLUs, and Pr(y f > 0) on 5,000 fresh points; each
-           seed has its own training set, start and order. 1-SAM is SAM at one example a step. The paper's explicit
+Measured   Tr H = 2 mean |grad f|^2 of the mean of (f - y)^2, exact for ReLUs, and Pr(y f > 0) on 5,000 fresh points;
+           each seed has its own training set, start and order. 1-SAM is SAM at one example a step. The paper's explicit
            solutions are built and measured in the same way; in equation 5 we read r = (d + 1)^(1/4), for with the
            (d^2 + 1)^(1/4) that is printed the trace would be 62.
            Ours, the decentralized twin: a ring of 8 replicas, each with its own example a step, with 1-SAM and with
@@ -27,7 +27,7 @@ Takes      smoke 4 seconds; standard 6 minutes on 2 cores; long (10,000 epochs) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import median
@@ -150,7 +150,7 @@ def _kinds(settings: Settings) -> dict[str, Run]:
         "bias-decay": replace(_run(s, bias, Plain(), s.decay_steps), optimizer=decay, batch_size=FULL),
         "ln-sam": replace(
             _run(s, replace(bias, norm="sim_ln"), Sam(0.1, (stage, 2 * stage), (0.5, 1.0)), 3 * stage, looks=12),
-            optimizer=ProjectedSgd(10.0),
+            optimizer=ProjectedSgd(10.0, ("1.weight", "1.bias")),
         ),
         "bn-sam": _normalised_by_data(s),
     }

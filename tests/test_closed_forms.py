@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ MODELS: dict[str, Model] = {
     "sim_bn": SimBn(11),
 }
 ROWS, B, RHO = 4, 5, 0.3
-WIDE = {"rtol": 1e-10, "atol": 1e-12}
+close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-12)
 
 
 def made(model: Model, b: int = B, *, shared: bool = False) -> tuple[Batch, Params]:
@@ -54,9 +55,9 @@ def test_by_hand_is_what_vmap_gives(name: str, shared: bool, weighted: bool) -> 
     weights = torch.randn(ROWS, B, dtype=torch.float64) if weighted else None
     before, oracle = p.matrix.clone(), vmapped(batch)
     for found, expected in zip(batch.loss_and_grad(p, weights), oracle.loss_and_grad(p, weights), strict=True):
-        torch.testing.assert_close(getattr(found, "matrix", found), getattr(expected, "matrix", expected), **WIDE)
-    torch.testing.assert_close(batch.logits(p), oracle.logits(p), **WIDE)
-    torch.testing.assert_close(batch.losses(p), oracle.losses(p), **WIDE)
+        close(getattr(found, "matrix", found), getattr(expected, "matrix", expected))
+    close(batch.logits(p), oracle.logits(p))
+    close(batch.losses(p), oracle.losses(p))
     assert torch.equal(p.matrix, before)
 
 
@@ -88,8 +89,8 @@ def test_sam_at_one_example_is_two_gradients(name: str) -> None:
     assert at_worst(slow, p, RHO) is None
     loss, g = slow.loss_and_grad(p)
     worst = p + g * (RHO / (g.matrix.norm(dim=1) + 1e-12))
-    torch.testing.assert_close(found[0], loss, **WIDE)
-    torch.testing.assert_close(found[1].matrix, slow.loss_and_grad(worst)[1].matrix, **WIDE)
+    close(found[0], loss)
+    close(found[1].matrix, slow.loss_and_grad(worst)[1].matrix)
 
 
 def test_the_rule_takes_a_closed_form_for_one_example_a_row_and_no_tilt() -> None:
@@ -149,7 +150,7 @@ def test_runs_on_different_draws_are_trained_together_as_if_alone(name: str, kno
         assert not isinstance(found, FloatingPointError)
         expected = train(alone, device="cpu")
         for leaf, other in zip(found.params.values(), expected.params.values(), strict=True):
-            torch.testing.assert_close(leaf, other, **WIDE)
+            close(leaf, other)
         assert found.history[-1] == pytest.approx(expected.history[-1])
         assert found.data_sha256 == expected.data_sha256
 

@@ -8,7 +8,7 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from dsgd.models import ACTIVATIONS, MODELS, Cnn, Linear, Mlp, Model, Quadratic, ResNet8, ResNet18, TwoLayer
+from dsgd.models import ACTIVATIONS, MODELS, Cnn, Linear, Mlp, Model, Quadratic, ResNet8, ResNet18, SimBn, TwoLayer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +22,8 @@ CASES: list[Model] = [
     Mlp(widths=(5,), activation="softplus"),
     TwoLayer(),
     TwoLayer(width=7, activation="tanh", bias=False, train_head=False),
+    TwoLayer(width=7, head_bias=False, norm="sim_ln"),
+    SimBn(width=7),
     Cnn(),
     Cnn(channels=(4,), activation="relu"),
     ResNet8(),
@@ -59,6 +61,9 @@ def test_output_shape(spec: Model, shape: tuple[int, ...]) -> None:
         (TwoLayer(), DIGITS, 7510),
         (TwoLayer(bias=False), DIGITS, 7400),
         (TwoLayer(bias=False, train_head=False), DIGITS, 6400),
+        (TwoLayer(head_bias=False), DIGITS, 7500),
+        (TwoLayer(head_bias=False, norm="sim_ln"), DIGITS, 7500),
+        (SimBn(), DIGITS, 40 * (64 + 1 + 1 + 10)),
         (Cnn(), DIGITS, 6090),
         (Cnn(), FASHION, 20490),
         (ResNet8(), CIFAR, 78_042),
@@ -193,5 +198,5 @@ def test_images_too_small_to_halve() -> None:
 
 
 def test_the_table_of_models_is_tested() -> None:
-    assert list(MODELS) == ["linear", "mlp", "two_layer", "cnn", "resnet8", "resnet18", "quadratic"]
+    assert list(MODELS) == ["linear", "mlp", "two_layer", "sim_bn", "cnn", "resnet8", "resnet18", "quadratic"]
     assert {type(spec) for spec in CASES} == set(MODELS.values())

@@ -96,13 +96,13 @@ class Settings:
     bn_epochs: int = 4000
     replicas: int = 8
     ring_width: int = 100
-    ring_epochs: int = 500
+    ring_epochs: int = 1000
     departures: tuple[str, ...] = ()
 
 
-SMALL = Settings(2, 0, 10, 40, 24, epochs=30, decay_steps=300, ln_epochs=8, bn_data=(4, 12), bn_width=8, bn_epochs=40)
+SMALL = Settings(2, 0, 12, 40, 16, epochs=8, decay_steps=60, ln_epochs=4, bn_data=(4, 12), bn_width=8, bn_epochs=10)
 presets = {
-    "smoke": replace(SMALL, replicas=4, ring_width=16, ring_epochs=8),
+    "smoke": replace(SMALL, replicas=4, ring_width=16, ring_epochs=4),
     "standard": Settings(),
     "long": Settings(5, epochs=10_000, bn_epochs=8000, ring_epochs=2000),
     "paper": Settings(
@@ -202,34 +202,26 @@ class Explicit:
         from dsgd.trees import Params
 
         loaded = data.load()
-        train, test = (
-            Split(torch.from_numpy(part.x).double(), torch.from_numpy(part.y)) for part in (loaded.train, loaded.test)
-        )
-        weight, bias, head = self._layers(train)
+        parts = (loaded.train, loaded.test)
+        train, test = (Split(torch.from_numpy(part.x).double(), torch.from_numpy(part.y)) for part in parts)
+        weight, bias, head = self._layers(train.x.unique(dim=0))
         module = module_for(TwoLayer(len(weight), head_bias=False, norm=self.norm), loaded).double()
         net = network(module, loaded.criterion)
-        row = torch.cat([weight.flatten(), bias, head])[None]
-        snapshot = Snapshot(0, Params(row, net.layout), net, train, test)
+        row = Params(torch.cat([weight.flatten(), bias, head])[None], net.layout)
+        snapshot = Snapshot(0, row, net, train, test)
         return GaussNewton()(snapshot)[TRACE], Accuracy()(snapshot)[ACCURACY]  # type: ignore[return-value]  # numbers
 
-    def _layers(self, train: Split) -> tuple[Any, Any, Any]:
+    def _layers(self, x: Any) -> tuple[Any, Any, Any]:
         """W1, b1 and W2: theorem 4.1's, of a unit for each example, or equation 5's, of one for each sign of x1, x2."""
-        import torch
-
-        count, d = train.x.shape
+        d = x.shape[1]
+        r = (d + 1) ** 0.25
         if self.memorises:
-            r, eps = (d + 1) ** 0.25, 1 / sqrt(d)
-            weight, bias = (
-                train.x * (r / (sqrt(d) * eps)),
-                torch.full((count,), r * (eps - sqrt(d)) / eps, dtype=train.x.dtype),
-            )
-            head = (2 * train.y - 1) / r
+            weight, bias = r * x, r * (1 - d)  # epsilon = 1 / sqrt(d)
         else:
-            r, signs = (d + 1) ** 0.25, torch.tensor([(1, 1), (1, -1), (-1, 1), (-1, -1)])
-            weight, bias = torch.zeros(4, d).to(train.x), torch.full((4,), -r, dtype=train.x.dtype)
-            weight[:, :2] = r * signs
-            head = signs.prod(dim=1) / r
-        return weight, bias, head.to(weight) * (r if self.norm == "sim_ln" else 1)
+            x = x[:4].clone()
+            x[:, 0], x[:, 1], x[:, 2:] = x.new_tensor([1, 1, -1, -1]), x.new_tensor([1, -1, 1, -1]), 0
+            weight, bias = r * x, -r
+        return weight, x.new_full((len(x),), bias), x[:, 0] * x[:, 1] / (r if self.norm == "none" else 1)
 
 
 EXPLICIT = tuple(
@@ -276,7 +268,7 @@ def _explicit_claims(settings: Settings, solutions: Solutions) -> Iterator[Claim
     for place, what in enumerate(("Tr H", "accuracy")):
         theory = {each.name: each.theory(settings.dimension)[place] for each in EXPLICIT}
         by_seed = zip(*(solutions[name] for name in theory), strict=True)
-        worst = [max(abs(found[place] - theory[name]) for name, found in zip(theory, seed)) for seed in by_seed]
+        worst = [max(abs(f[place] - one) for f, one in zip(seed, theory.values(), strict=True)) for seed in by_seed]
         shown = ", ".join(f"{value:.6g}" for value in theory.values())
         words = f"{what} of the four explicit solutions is {shown}, the worst off by <= 0.001"
         yield _claim(f"explicit solutions: {what}", worst, None, 1e-3, words)
@@ -403,7 +395,7 @@ def _answer(settings: Settings, found: Histories) -> str:
         f"{said('ln-sam')}, with sim-BN, on its own data, at {said('bn-sam')}. Explicit solutions with biases and with "
         "sim-LN have the least trace and accuracy 0, and others the same trace and accuracy 1: the trace does not say "
         "which.",
-        f"On a ring, with biases, the mean of the replicas ends at {said('ring-bias-sam')} with 1-SAM and at "
-        f"{said('ring-bias-sgd')} with plain gradients; one model at {said('one-bias-sam')} and {said('one-bias-sgd')}.",
+        f"On a ring, with biases, the mean of the replicas ends at {said('ring-bias-sam')} with 1-SAM, and with plain "
+        f"gradients at {said('ring-bias-sgd')}; one model at {said('one-bias-sam')} and {said('one-bias-sgd')}.",
     )
     return "\n\n".join(paragraphs)

@@ -97,12 +97,13 @@ class Settings:
     replicas: int = 8
     ring_width: int = 100
     ring_epochs: int = 1000
+    looks: int = 10  # measurements on the way
     departures: tuple[str, ...] = ()
 
 
 SMALL = Settings(2, 0, 12, 40, 16, epochs=8, decay_steps=60, ln_epochs=4, bn_data=(4, 12), bn_width=8, bn_epochs=10)
 presets = {
-    "smoke": replace(SMALL, replicas=4, ring_width=16, ring_epochs=4),
+    "smoke": replace(SMALL, replicas=4, ring_width=16, ring_epochs=4, looks=2),
     "standard": Settings(),
     "long": Settings(5, epochs=10_000, bn_epochs=8000, ring_epochs=2000),
     "paper": Settings(
@@ -149,7 +150,7 @@ def _kinds(settings: Settings) -> dict[str, Run]:
         "none-decay": replace(_run(s, none, Plain(), s.decay_steps), optimizer=decay, batch_size=FULL),
         "bias-decay": replace(_run(s, bias, Plain(), s.decay_steps), optimizer=decay, batch_size=FULL),
         "ln-sam": replace(
-            _run(s, replace(bias, norm="sim_ln"), Sam(0.1, (stage, 2 * stage), (0.5, 1.0)), 3 * stage, looks=12),
+            _run(s, replace(bias, norm="sim_ln"), Sam(0.1, (stage, 2 * stage), (0.5, 1.0)), 3 * stage, stages=3),
             optimizer=ProjectedSgd(10.0, ("1.weight", "1.bias")),
         ),
         "bn-sam": _normalised_by_data(s),
@@ -162,7 +163,7 @@ def _kinds(settings: Settings) -> dict[str, Run]:
     return found
 
 
-def _run(settings: Settings, model: Model, gradient: Gradient, steps: int, looks: int = 10) -> Run:
+def _run(settings: Settings, model: Model, gradient: Gradient, steps: int, stages: int = 1) -> Run:
     return Run(
         task=Task(Xor(settings.dimension, settings.train_size)),
         model=model,
@@ -171,7 +172,7 @@ def _run(settings: Settings, model: Model, gradient: Gradient, steps: int, looks
         learning_rate=Constant(settings.lr),
         batch_size=1,
         steps=steps,
-        measure_every=steps // looks,
+        measure_every=steps // (stages * -(-settings.looks // stages)),
         metrics=(Accuracy(), GaussNewton(every=None)),
     )
 

@@ -36,7 +36,7 @@ class GaussNewton:
 
 
 def _trace(loss: ProbeLoss) -> float | None:
-    from torch.func import hessian, jacrev, vmap
+    from torch.func import grad, jacrev, vmap
 
     if loss.network.criterion == "output":
         return None
@@ -49,7 +49,7 @@ def _trace(loss: ProbeLoss) -> float | None:
             return loss.network.criterion_of(out[None], y[None])[0]
 
         jacobian: Tensor = jacrev(outputs)(loss.point)
-        curved: Tensor = hessian(value)(outputs(loss.point))
+        curved: Tensor = jacrev(grad(value))(outputs(loss.point))
         return (curved @ jacobian * jacobian).sum()
 
     at_once = max(1, NUMBERS_AT_ONCE // len(loss.point))

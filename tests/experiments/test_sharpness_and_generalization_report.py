@@ -121,9 +121,10 @@ def test_other_numbers_refute_what_they_contradict(change: Change, refuted: set[
 
 
 def test_a_net_that_generalised_at_once_is_no_rise() -> None:
-    found = made_up()
-    for label, rows in found.items():
-        if label.startswith("ln-sam"):
-            found[label] = [dict(rows[0]) | {"test_accuracy_mean_model": 0.95}, *rows[1:]]
+    at_once = {"test_accuracy_mean_model": 0.95}
+    found = {
+        label: [dict(rows[0]) | (at_once if label.startswith("ln-sam") else {}), *rows[1:]]
+        for label, rows in made_up().items()
+    }
     verdicts, _ = concluded(found)
     assert {name for name, verdict in verdicts.items() if verdict == "refuted"} == {"sim-LN, 1-SAM: accuracy before"}

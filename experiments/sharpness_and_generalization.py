@@ -25,7 +25,7 @@ Expect     Pilot, 10 seeds: without biases 1-SAM ends at trace 28.2 and accuracy
            9.2 after three fifths of its steps. No run of the decentralized twin has been seen yet.
 Seeds      Criteria are the reproduction's bars, and are judged on seeds from 800 on. Those of the twin, and of plain
            gradients, are what we expect and wait for a pilot on seeds 0 to 9.
-Takes      smoke 6 seconds; standard 6 minutes on 2 cores, by what its steps take, for it was never run whole; long (10,000
+Takes      smoke 6 seconds; standard 6 minutes on 2 cores, by what its steps take, for it never ran whole; long (10,000
            epochs) an hour; paper (100,000 epochs, without its second stages) is for a GPU, and was never timed.
 """
 

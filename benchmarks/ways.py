@@ -12,11 +12,18 @@ import torch
 from torch import Tensor
 
 from dsgd.backends.local import keep_freed_memory
+from dsgd.communicators import Local
+from dsgd.data import Xor
+from dsgd.gradients.sam import Sam
 from dsgd.mixing import Way, neighbours, operator_by
+from dsgd.models import TwoLayer
 from dsgd.objectives import Batch
+from dsgd.run import Run
 from dsgd.simulation import Simulation
+from dsgd.tasks import Task
 from dsgd.threads import torch_threads
 from dsgd.trees import Scaled
+from topologies import Static, Topology
 
 from .speed import simulation_of, timed
 from .workloads import LR, Step, Workload
@@ -42,6 +49,7 @@ def comparisons() -> Iterator[Comparison]:
         simulation = simulation_of(Workload(model))
         yield Comparison(f"gradients, {model}, n = 16", _gradients(simulation, "vmapped", "in_turn"))
     yield Comparison("rows of the data, n = 64", _rows(simulation_of(Workload(n=64))))
+    yield Comparison("SAM of one example, two layers of width 500, n = 10", _sam("vmapped", "stacked", "two_layer"))
 
 
 def _gradients(simulation: Simulation, *ways: str) -> dict[str, Step]:
@@ -73,6 +81,21 @@ def _rows(simulation: Simulation) -> dict[str, Step]:
         return x.index_select(0, indices.flatten()).view(*indices.shape, *x.shape[1:])
 
     return {"indexing": lambda: x[indices], "index_select": selected}
+
+
+def _sam(*ways: str) -> dict[str, Step]:
+    """SAM's gradients at one example a replica: of the two-layer network under the squared error."""
+    model, topology = TwoLayer(500, head_bias=False), Static(Topology("ring", 10))
+    run = Run(Task(Xor()), model, topology, batch_size=1, gradient=Sam(), metrics=())
+    simulation = Simulation(run, Local(run.n), torch.device("cpu"))
+    batch, params = simulation.feed.batch(0), simulation.start().ensemble.params
+    noise = simulation.noise(0, params)
+
+    def taken(way: str) -> Step:
+        taken = Batch(replace(batch.network, way=way), batch.x, batch.y)
+        return lambda: run.gradient.estimate(taken, params, noise, {}, run.when(0))
+
+    return {way: taken(way) for way in ways}
 
 
 def main() -> None:

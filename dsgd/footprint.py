@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from dsgd.run import FULL
+from dsgd.tasks import module_for
 from dsgd.trees import Layout, Params
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def layout_of(run: Run) -> Layout:
     data = run.task.data.load()
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weights read from a file go nowhere
-        module = run.model.build(data.train.shape, data.classes)
+        module = module_for(run.model, data)
     shapes = {name: tuple(leaf.shape) for name, leaf in module.named_parameters()}
     return Layout(tuple(shapes), tuple(shapes.values()))
 

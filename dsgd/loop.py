@@ -118,8 +118,7 @@ def look(simulation: Simulation, world: World, observers: Sequence[Observer], hi
         history.append(row)
         for observer in observers:
             observer.measured(row)
-    every = simulation.run.snapshot_every
-    recorded = bool(every) and world.step % every == 0
+    recorded = _recorded(simulation.run, world.step)
     if recorded:
         ensemble = simulation.communicator.collect(world.ensemble.params)
         if ensemble is not None:
@@ -143,6 +142,15 @@ def measured(simulation: Simulation, world: World, due: Sequence[Metric]) -> Val
     if run.not_finite == "quarantine":
         row["quarantined"] = run.n - snapshot.params.rows
     return row | {"bytes_sent": world.bytes_sent}
+
+
+def anything_due(run: Run, step: int) -> bool:
+    """Whether something is measured or recorded after so many steps."""
+    return any(_due(metric, step, run) for metric in run.metrics) or step == run.steps or _recorded(run, step)
+
+
+def _recorded(run: Run, step: int) -> bool:
+    return bool(run.snapshot_every) and step % run.snapshot_every == 0
 
 
 def _due(metric: Metric, step: int, run: Run) -> bool:

@@ -77,6 +77,14 @@ class Batch:
         loss, grads = self.network.kernels.loss_and_grad(p, self.x, self.y, self.shared, weights)
         return loss, p.like(grads)
 
+    def at_worst(self, p: Params, rho: float) -> tuple[Tensor, Params] | None:
+        """What `at_worst` says, for one example a row where the kernels know it in closed form."""
+        of_one = getattr(self.network.kernels, "at_worst", None)
+        if of_one is None or self.shared or self.y.shape[1] > 1:
+            return None
+        loss, grads = of_one(p, self.x, self.y, rho)
+        return loss, p.like(grads)
+
     def joint(self) -> Batch:
         """All replicas' examples as one mini-batch shared by every row."""
         counts = partial(_in_all, self.counts) if self.counts else None
@@ -110,6 +118,11 @@ class Batch:
 
 def _in_all(counts: Callable[[str], Tensor], of: str) -> Tensor:
     return counts("global")
+
+
+def at_worst(objective: Objective, p: Params, rho: float) -> tuple[Tensor, Params] | None:
+    """The loss at p (rows,) and the gradient at p + rho g / |g|, g that at p; None: two gradients are the way to it."""
+    return objective.at_worst(p, rho) if isinstance(objective, Batch) else None
 
 
 @dataclass(frozen=True)

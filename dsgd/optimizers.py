@@ -58,6 +58,33 @@ class Sgd:
 
 
 @dataclass(frozen=True)
+class ProjectedSgd:
+    """SGD after whose step each of `leaves`, by default of all, is no longer than `radius`: projected onto a ball each.
+
+    It is the replica's own parameters that are within after their own step: what gossip makes of them need not be.
+    """
+
+    radius: float = 10.0
+    leaves: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.radius < float("inf"):
+            raise ValueError(f"radius is {self.radius}; it must be greater than 0 and finite")
+
+    def init(self, p: Params) -> Memory:
+        if unknown := [name for name in self.leaves if name not in p.layout.spans]:
+            raise ValueError(f"leaves has {unknown[0]}, but those of the model are {', '.join(p)}")
+        return {}
+
+    def update(self, grads: Params, memory: Memory, p: Params, lr: float) -> tuple[Scaled, Memory]:
+        stepped = p + Scaled(grads, -lr)
+        for name in self.leaves or p:
+            leaf = stepped[name].flatten(1)
+            leaf.mul_((self.radius / leaf.norm(dim=1, keepdim=True)).clamp_(max=1))
+        return Scaled(stepped - p, 1.0), memory
+
+
+@dataclass(frozen=True)
 class AdamW:
     """Adam with decoupled weight decay: Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2."""
 
@@ -117,4 +144,4 @@ def _adam_ratio(grads: Params, memory: Memory, beta1: float, beta2: float, eps: 
     return ratio, {"first": first, "second": second, "count": count}
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": Sgd, "adamw": AdamW, "lamb": Lamb}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": Sgd, "projected_sgd": ProjectedSgd, "adamw": AdamW, "lamb": Lamb}

@@ -10,22 +10,27 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
+from math import lcm
+from operator import add
 from typing import TYPE_CHECKING
 
 import topologies
 from dsgd.algorithms import ALGORITHMS, Step
 from dsgd.communicators import Local
 from dsgd.divergence import Diverged, not_finite
-from dsgd.gossip import gossiped
+from dsgd.gossip import Mix, gossiped
 from dsgd.kernels.batch_norm import batch_norms
-from dsgd.loop import Observer, Result, look
-from dsgd.metrics import Values
-from dsgd.mixing import Mix, neighbours, operator_of_blocks
+from dsgd.kernels.sim_bn import joint
+from dsgd.loop import Observer, Result, anything_due, look
+from dsgd.metrics import Split, Values
+from dsgd.mixing import neighbours, operator_of_blocks
 from dsgd.objectives import Batch, Objective, Tilted
 from dsgd.perturbations import Noise
 from dsgd.run import Run
-from dsgd.simulation import Simulation, World, estimated
+from dsgd.simulation import MOST_MATRICES, Simulation, World, estimated
 from dsgd.state import Memory, State, mapped
+from dsgd.tasks import Feeds, Task, module_for
 from dsgd.trees import Params, Scaled
 
 if TYPE_CHECKING:
@@ -37,12 +42,15 @@ MOST_NUMBERS = 2**22  # of a pack's ensemble: beyond, a step is arithmetic anywa
 
 
 def packs(runs: Sequence[Run]) -> list[list[int]]:
-    """The places of the runs, parted into packs of runs alike but for seed and graph; most are alone in theirs."""
+    """The places of the runs, parted into packs of runs alike but for seed, graph and the data set's draw.
+
+    Most are alone in theirs.
+    """
     open_packs: dict[str, list[int]] = {}
     most: dict[str, int] = {}
     found: list[list[int]] = []
     for place, run in enumerate(runs):
-        kind = replace(run, seed=0, topology=topologies.OnePeerExponential(run.n))
+        kind = replace(run, seed=0, topology=topologies.OnePeerExponential(run.n), task=_any_draw(run.task))
         named = repr(kind)  # parts that a user brings need not hash
         if named not in most:
             most[named] = _most(kind)
@@ -53,12 +61,16 @@ def packs(runs: Sequence[Run]) -> list[list[int]]:
     return found
 
 
+def _any_draw(task: Task) -> Task:
+    return replace(task, data=getattr(task.data, "alike", task.data))
+
+
 def _most(kind: Run) -> int:
     """How many runs of a kind go together; one where they draw on all replicas at once, or are large already."""
     if kind.twins or kind.not_finite == "quarantine" or not getattr(kind.gradient, "row_wise", False):
         return 1
     data = kind.task.data.load()
-    module = kind.model.build(data.train.shape, data.classes)
+    module = module_for(kind.model, data)
     if batch_norms(module):
         return 1
     d = sum(leaf.numel() for leaf in module.parameters())
@@ -75,15 +87,23 @@ class Worlds:
     diverged: Mapping[int, Diverged] = field(default_factory=dict)
 
 
+Matrices = list[topologies.MixingMatrix]
+
+
 class Pack:
     """Runs of one shape made ready on a device."""
 
     def __init__(self, runs: Sequence[Run], device: torch.device) -> None:
-        first = Simulation(runs[0], Local(runs[0].n), device)
-        splits = first.train, first.test
-        self.simulations = [first, *(Simulation(run, Local(run.n), device, splits) for run in runs[1:])]
+        self.simulations = _simulations(runs, device)
         self.run, self.n = runs[0], runs[0].n
-        self._ready: tuple[list[topologies.MixingMatrix], Mix] | None = None
+        self.network = joint([simulation.network for simulation in self.simulations], self.n)
+        self._feeds = Feeds([simulation.feed for simulation in self.simulations])
+        self._rows = tuple(row for simulation in self.simulations for row in simulation.rows)
+        self._period = _common_period([run.schedule.period for run in runs])
+        self._one_by_one = bool(self.run.gradient_noise) or self.simulations[0].feed.takes_all
+        self._matrices: dict[int, Matrices] = {}
+        self._ready: tuple[Matrices, Mix] | None = None
+        self._made: tuple[Matrices, list[list[int]], list[int]] | None = None
 
     def start(self) -> Worlds:
         """Every run at its own start."""
@@ -94,10 +114,10 @@ class Pack:
         """One step of all runs; one with a loss that is not finite ends there, as alone."""
         step, run, lost = worlds.step, self.run, dict[int, Diverged]()
         at = run.when(step)
-        ws = [simulation.mixing_matrix(step) for simulation in self.simulations]
-        objective = _side_by_side([simulation.objective(step) for simulation in self.simulations])
+        ws = self._mixing_matrices(step)
+        objective = self._objective(step)
         plan, rounds = run.gossip.plan(at), list[list[int]]()
-        noise = Noise(step, tuple(row for simulation in self.simulations for row in simulation.rows))
+        noise = Noise(step, self._rows)
 
         def estimate(state: State) -> tuple[State, Params]:
             state, found = estimated(run.gradient, objective, noise, at, state)
@@ -111,11 +131,8 @@ class Pack:
 
         moves = Step(estimate, self.simulations[0].updating(at), mix, self._average)
         ensemble = ALGORITHMS[run.algorithm](worlds.ensemble, moves)
-        sent = tuple(
-            before + simulation.bytes_of(w, sum(made[place] for made in rounds))
-            for place, (before, simulation, w) in enumerate(zip(worlds.bytes_sent, self.simulations, ws, strict=True))
-        )
-        return Worlds(step + 1, ensemble, sent, {**lost, **worlds.diverged})
+        sent = map(add, worlds.bytes_sent, self._bytes_of(ws, rounds))
+        return Worlds(step + 1, ensemble, tuple(sent), {**lost, **worlds.diverged})
 
     def _not_finite(self, loss: Tensor, step: int) -> dict[int, Diverged]:
         """By their place, the runs with a loss that is not finite; on a GPU that is seen when measured."""
@@ -124,6 +141,46 @@ class Pack:
         runs = enumerate(finite.view(-1, self.n).tolist())
         return {place: not_finite(range(self.n), own, step, self.n) for place, own in runs if not all(own)}
 
+    def _mixing_matrices(self, step: int) -> Matrices:
+        """Each run's W_t; the same list again where the schedules are back at the same matrices."""
+        if self._period is None:
+            return [simulation.mixing_matrix(step) for simulation in self.simulations]
+        phase = step % self._period
+        if phase not in self._matrices:
+            self._matrices[phase] = [simulation.mixing_matrix(step) for simulation in self.simulations]
+        return self._matrices[phase]
+
+    def _bytes_of(self, ws: Matrices, rounds: list[list[int]]) -> list[int]:
+        """What each run sends in a step with each round's count a run."""
+        if self._made is None or self._made[0] is not ws or self._made[1] != rounds:
+            counts = map(sum, zip(*rounds, strict=True)) if rounds else repeat(0)
+            bytes_of = (each.bytes_of(w, count) for each, w, count in zip(self.simulations, ws, counts, strict=False))
+            self._made = ws, rounds, list(bytes_of)
+        return self._made[2]
+
+    def _objective(self, step: int) -> Objective:
+        """The losses of all runs' replicas, row for row."""
+        if not self._one_by_one:
+            return Batch(self.network, *self._feeds.examples(step))
+        return self._side_by_side([simulation.objective(step) for simulation in self.simulations])
+
+    def _side_by_side(self, objectives: Sequence[Objective]) -> Objective:
+        import torch
+
+        first = objectives[0]
+        if isinstance(first, Tilted):
+            tilted = [each for each in objectives if isinstance(each, Tilted)]
+            inner = self._side_by_side([each.inner for each in tilted])
+            return Tilted(inner, torch.cat([each.noise for each in tilted]))
+        if not isinstance(first, Batch) or (first.shared and all(each.x is first.x for each in objectives)):
+            return first
+
+        def rows(part: Tensor) -> Tensor:
+            return part.expand(self.n, *part.shape) if first.shared else part
+
+        x, y = (torch.cat([rows(getattr(each, part)) for each in objectives]) for part in ("x", "y"))
+        return Batch(self.network, x, y)
+
     def world(self, worlds: Worlds, place: int) -> World:
         """One run's own world."""
         rows = slice(place * self.n, (place + 1) * self.n)
@@ -131,14 +188,18 @@ class Pack:
             worlds.step, mapped(worlds.ensemble, lambda tensor: tensor[rows]), bytes_sent=worlds.bytes_sent[place]
         )
 
-    def _mixed(self, ws: list[topologies.MixingMatrix], p: Params, plus: Scaled | None = None) -> Params:
+    def _mixed(self, ws: Matrices, p: Params, plus: Scaled | None = None) -> Params:
+        if self._ready is None or self._ready[0] is not ws:
+            self._ready = ws, self._mixing(ws, p)
+        return self._ready[1](p, plus)
+
+    def _mixing(self, ws: Matrices, like: Params) -> Mix:
         if all(isinstance(w, topologies.Identity) for w in ws):
-            return p if plus is None else p + plus
+            return lambda p, plus=None: p if plus is None else p + plus
         if all(isinstance(w, topologies.Mean) for w in ws):
-            return self._average(p) if plus is None else self._average(p) + plus
-        if self._ready is None or any(a is not b for a, b in zip(self._ready[0], ws, strict=True)):
-            self._ready = ws, operator_of_blocks([neighbours(w) for w in ws], p.matrix)
-        return p.like(self._ready[1](p.matrix, plus))
+            return lambda p, plus=None: self._average(p) if plus is None else self._average(p) + plus
+        blocks = operator_of_blocks([neighbours(w) for w in ws], like.matrix)
+        return lambda p, plus=None: p.like(blocks(p.matrix, plus))
 
     def _trace_xi(self, p: Params) -> Tensor:
         """Tr Xi of each row's run."""
@@ -163,7 +224,8 @@ def simulate_pack(pack: Pack, observers: Sequence[Sequence[Observer]]) -> list[R
         for place, own in enumerate(observers):
             for told in own if place not in worlds.diverged else ():
                 told.stepped(worlds.step)
-        worlds = _looked(pack, worlds, observers, histories)
+        if anything_due(pack.run, worlds.step):
+            worlds = _looked(pack, worlds, observers, histories)
     seconds = (time.perf_counter() - began) / len(histories)
 
     def result(place: int) -> Result:
@@ -204,14 +266,19 @@ def _stacked(memories: Sequence[Memory]) -> Memory:
     return {name: torch.cat([memory[name] for memory in memories]) for name in memories[0]}
 
 
-def _side_by_side(objectives: Sequence[Objective]) -> Objective:
-    """The objectives of all runs as one, row for row."""
-    import torch
+def _common_period(periods: Sequence[int | None]) -> int | None:
+    """Steps after which all schedules are where they were, or None where one never is or it takes long."""
+    known = [period for period in periods if period is not None]
+    common = lcm(*known)
+    return common if len(known) == len(periods) and common <= MOST_MATRICES else None
 
-    first = objectives[0]
-    if isinstance(first, Tilted):
-        tilted = [each for each in objectives if isinstance(each, Tilted)]
-        return Tilted(_side_by_side([each.inner for each in tilted]), torch.cat([each.noise for each in tilted]))
-    if not isinstance(first, Batch) or first.shared:
-        return first
-    return Batch(first.network, torch.cat([each.x for each in objectives]), torch.cat([each.y for each in objectives]))
+
+def _simulations(runs: Sequence[Run], device: torch.device) -> list[Simulation]:
+    """The runs made ready; those of the same data share its place on the device."""
+    splits: dict[str, tuple[Split, Split]] = {}
+    found = list[Simulation]()
+    for run in runs:
+        data = repr(run.task.data)
+        found.append(Simulation(run, Local(run.n), device, splits.get(data)))
+        splits[data] = found[-1].train, found[-1].test
+    return found

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
-from dsgd.data import DataSource
+from dsgd.data import DataSet, DataSource
 from dsgd.data.sampling import reshuffled_passes
 from dsgd.models import Model
 from dsgd.randomness import Key, stream_key
+from dsgd.tasks import module_for
 from dsgd.threads import torch_threads
 
 if TYPE_CHECKING:
@@ -19,22 +20,22 @@ STARTS_KEPT = 64  # a study's runs begin where others of the same seed do
 
 
 class Pretraining(Protocol):
-    """`start` is a model's start for inputs of `shape`, on the CPU; `whose` is empty, or a replica's number."""
+    """`start` is a model's start for a run's data, on the CPU; `whose` is empty, or a replica's number."""
 
-    def start(self, model: Model, shape: tuple[int, ...], classes: int, seed: int, *whose: Key) -> nn.Module: ...
+    def start(self, model: Model, data: DataSet, seed: int, *whose: Key) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
 class Scratch:
     """Nothing: the run begins at the model's random start."""
 
-    def start(self, model: Model, shape: tuple[int, ...], classes: int, seed: int, *whose: Key) -> nn.Module:
+    def start(self, model: Model, data: DataSet, seed: int, *whose: Key) -> nn.Module:
         """The model at the random start of the seed, or of one replica; the same on every device."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_key(seed, "start", *whose))
-            return model.build(shape, classes)
+            return module_for(model, data)
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,15 @@ class Pretrained:
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; it must be greater than 0")
 
-    def start(self, model: Model, shape: tuple[int, ...], classes: int, seed: int, *whose: Key) -> nn.Module:
+    def start(self, model: Model, data: DataSet, seed: int, *whose: Key) -> nn.Module:
         """The model where its training ends; ValueError where the data are not like the run's."""
-        module = Scratch().start(model, shape, classes, seed, *whose)
-        module.load_state_dict(_trained(_Start(self, model, shape, classes, seed, whose)))
+        own = self.data.load()
+        if _kind(own) != _kind(data) or own.criterion != "cross_entropy":
+            raise ValueError(
+                f"the pretraining's data have {_said(own)}, the run's {_said(data)}; take alike data for cross_entropy"
+            )
+        module = Scratch().start(model, data, seed, *whose)
+        module.load_state_dict(_trained(_Start(self, model, seed, whose)))
         return module
 
 
@@ -69,10 +75,16 @@ class _Start:
 
     by: Pretrained
     model: Model
-    shape: tuple[int, ...]
-    classes: int
     seed: int
     whose: tuple[Key, ...]
+
+
+def _kind(data: DataSet) -> tuple[tuple[int, ...], int, str]:
+    return data.train.shape, data.classes, data.criterion
+
+
+def _said(data: DataSet) -> str:
+    return f"inputs of shape {data.train.shape}, {data.classes} classes and the loss {data.criterion}"
 
 
 @lru_cache(maxsize=STARTS_KEPT)
@@ -81,12 +93,7 @@ def _trained(start: _Start) -> dict[str, Tensor]:
     from torch.nn.functional import cross_entropy
 
     by, data = start.by, start.by.data.load()
-    if (data.train.shape, data.classes) != (start.shape, start.classes):
-        raise ValueError(
-            f"the pretraining's data have inputs of shape {data.train.shape} and {data.classes} classes, the run's "
-            f"{start.shape} and {start.classes}; take data of the same"
-        )
-    module = Scratch().start(start.model, start.shape, start.classes, start.seed, *start.whose)
+    module = Scratch().start(start.model, data, start.seed, *start.whose)
     optimizer = torch.optim.Adam(module.parameters(), lr=by.lr, betas=(0.9, 0.99))
     x, y = torch.from_numpy(data.train.x), torch.from_numpy(data.train.y)
     order = reshuffled_passes(len(y), 0, by.steps * by.batch_size, start.seed, "pretraining", *start.whose)

@@ -61,6 +61,9 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
             if data.criterion == "output"
             else f"model {model} is a loss without data; add task=no_data and batch_size=full, or take another model",
         )
+    if data.outputs != data.classes and getattr(run.gradient, "classifies", False):
+        kind = type(run.gradient).__name__
+        raise KnobError("gradient", f"gradient {kind} needs an output for each class, and task xor has one for both")
     if data.criterion == "output" and getattr(run.gradient, "classifies", False):
         kind = type(run.gradient).__name__
         raise KnobError("gradient", f"gradient {kind} needs classes and labels, and model {model} has none")

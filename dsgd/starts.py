@@ -45,4 +45,4 @@ def start_row(module: nn.Module) -> Tensor:
 def _drawn(run: Run, data: DataSet, *whose: Key) -> nn.Module:
     """The model at the start of the seed, or of one replica; on the CPU, so that it is the same on every device."""
     with _DRAWING:
-        return run.pretraining.start(run.model, data.train.shape, data.classes, run.seed, *whose)
+        return run.pretraining.start(run.model, data, run.seed, *whose)

@@ -30,7 +30,7 @@ def step_rule(run: Run, step: int) -> StepRule | None:
 
     None for others; and in the order consensus where W changes from step to step, is not symmetric or is very large.
     """
-    looking = _uphill(run.gradient)
+    looking = _uphill(run.gradient, step)
     if looking is None or not isinstance(run.optimizer, Sgd) or type(run.gossip) is not Once:
         return None
     own = {name: getattr(run.optimizer, name) for name in ("momentum", "nesterov", "weight_decay")}
@@ -45,12 +45,12 @@ def step_rule(run: Run, step: int) -> StepRule | None:
     return StepRule(lr, **own, **looking)
 
 
-def _uphill(gradient: Gradient) -> dict[str, Any] | None:
+def _uphill(gradient: Gradient, step: int) -> dict[str, Any] | None:
     match gradient:
         case Plain():
             return {}
-        case Sam(rho):
-            return {"rho": rho, "ascent": "unit"}
+        case Sam():
+            return {"rho": gradient.rho_at(step), "ascent": "unit"}
         case Usam(rho):
             return {"rho": rho, "ascent": "gradient"}
         case Ssam(rho, ascent):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from dsgd.data import DATASETS, DataSource, Digits, Iid, Partition, Sampler
+import numpy as np
+
+from dsgd.data import DATASETS, DataSet, DataSource, Digits, Iid, Partition, Sampler
+from dsgd.kernels.sim_bn import normalise_by
+from dsgd.models import Model
 from dsgd.objectives import Batch, Network
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 TASKS = DATASETS
 
@@ -22,6 +27,15 @@ class Task:
 
     data: DataSource = field(default_factory=Digits)
     partition: Partition = field(default_factory=Iid)
+
+
+def module_for(model: Model, data: DataSet) -> nn.Module:
+    """The model for a data set's examples; one that normalises by training inputs has these."""
+    import torch
+
+    module = model.build(data.train.shape, data.outputs)
+    normalise_by(module, torch.from_numpy(data.train.x))
+    return module
 
 
 class Feed:
@@ -36,12 +50,21 @@ class Feed:
         """The mini-batches of other replicas of the same run."""
         return Feed(self.network, self.x, self.y, self.sampler, tuple(rows))
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether each mini-batch is the whole shared train set."""
+        return self.sampler.shards is None and self.sampler.batch_size == self.sampler.examples
+
     def batch(self, step: int) -> Batch:
         """Each replica's mini-batch of this step; where it is the whole shared train set, that is not copied."""
-        if self.sampler.shards is None and self.sampler.batch_size == self.sampler.examples:
+        if self.takes_all:
             return Batch(self.network, self.x, self.y, shared=True, counts=self.class_counts)
+        return Batch(self.network, *self.examples(step), counts=self.class_counts)
+
+    def examples(self, step: int) -> tuple[Tensor, Tensor]:
+        """Each replica's inputs (rows, B, ...) and labels (rows, B) of this step."""
         indices = self._indices(step)
-        return Batch(self.network, _rows(self.x, indices), _rows(self.y, indices), counts=self.class_counts)
+        return _rows(self.x, indices), _rows(self.y, indices)
 
     def class_counts(self, of: str) -> Tensor:
         """Training examples of each class: of all (1, classes), or for "local" of each row's share (rows, classes)."""
@@ -69,6 +92,35 @@ class Feed:
             table = self.sampler.table(chunk)[:, list(self.rows)]
             self._latest = chunk, torch.from_numpy(table).to(self.x.device)
         return self._latest[1][row]
+
+
+class Feeds:
+    """The mini-batches of several feeds one below the other, gathered in one call."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        import torch
+
+        places = {id(feed.x): feed for feed in feeds}  # many may draw from one train set
+        self.x, self.y = feeds[0].x, feeds[0].y
+        if len(places) > 1:
+            self.x, self.y = (torch.cat([getattr(feed, part) for feed in places.values()]) for part in ("x", "y"))
+        starts = dict(zip(places, accumulate((len(feed.y) for feed in places.values()), initial=0), strict=False))
+        self.feeds = [(feed, starts[id(feed.x)]) for feed in feeds]
+        self._latest: tuple[int, Tensor] | None = None
+
+    def examples(self, step: int) -> tuple[Tensor, Tensor]:
+        """Each row's inputs (rows, B, ...) and labels (rows, B) of this step."""
+        chunk, row = divmod(step, self.feeds[0][0].sampler.chunk_steps)
+        if self._latest is None or self._latest[0] != chunk:
+            self._latest = chunk, self._table(chunk)
+        indices = self._latest[1][row]
+        return _rows(self.x, indices), _rows(self.y, indices)
+
+    def _table(self, chunk: int) -> Tensor:
+        import torch
+
+        tables = [feed.sampler.table(chunk)[:, list(feed.rows)] + start for feed, start in self.feeds]
+        return torch.from_numpy(np.concatenate(tables, axis=1)).to(self.x.device)
 
 
 def _rows(table: Tensor, indices: Tensor) -> Tensor:

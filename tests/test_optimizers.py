@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from dsgd.optimizers import OPTIMIZERS, AdamW, Lamb, Optimizer, Sgd
+from dsgd.optimizers import OPTIMIZERS, AdamW, Lamb, Optimizer, ProjectedSgd, Sgd
 from dsgd.trees import Params, stack
 
 ORACLES: list[tuple[Optimizer, Callable[..., torch.optim.Optimizer]]] = [
@@ -64,6 +64,26 @@ def test_lamb_takes_a_plain_step_where_a_leaf_is_zero() -> None:
     torch.testing.assert_close(delta.matrix, torch.full((1, 3), -0.01).double())
 
 
+def test_projected_sgd_scales_each_leaf_that_became_too_long() -> None:
+    p = stack(
+        {"w": torch.tensor([[[3.0, 0.0], [0.0, 4.0]], [[0.3, 0.0], [0.0, 0.4]]]), "b": torch.ones(2, 4)}, torch.float64
+    )
+    g = p.like(-p.matrix)
+    delta, memory = ProjectedSgd(2.0, ("w",)).update(g, {}, p, 0.5)
+    found = p + delta
+    torch.testing.assert_close(found["w"][0], torch.tensor([[1.2, 0.0], [0.0, 1.6]]).double())
+    torch.testing.assert_close(found["w"][1], 1.5 * p["w"][1])
+    torch.testing.assert_close(found["b"], 1.5 * p["b"])
+    both = p + ProjectedSgd(2.0).update(g, memory, p, 0.5)[0]
+    torch.testing.assert_close(both["w"], found["w"])
+    torch.testing.assert_close(both["b"].norm(dim=1), torch.full((2,), 2.0).double())
+
+
+def test_projected_sgd_names_a_leaf_that_the_model_has_not() -> None:
+    with pytest.raises(ValueError, match=r"leaves has 1\.bias, but those of the model are w, b"):
+        ProjectedSgd(leaves=("w", "1.bias")).init(ensemble())
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_leave_their_arguments_alone(name: str) -> None:
     optimizer = OPTIMIZERS[name]()
@@ -82,6 +102,7 @@ def test_updates_leave_their_arguments_alone(name: str) -> None:
         (lambda: Sgd(weight_decay=-1), "weight_decay is -1; it must be at least 0"),
         (lambda: AdamW(beta2=float("nan")), "beta2 is nan"),
         (lambda: Lamb(eps=-1), "eps is -1"),
+        (lambda: ProjectedSgd(0.0), "radius is 0.0; it must be greater than 0 and finite"),
     ],
 )
 def test_impossible_knobs_are_refused(make: Callable[[], object], message: str) -> None:

@@ -9,6 +9,7 @@ from dsgd.config.topology import blame_topology
 from dsgd.footprint import needed
 from dsgd.memory import available
 from dsgd.simulation import check, mixing
+from dsgd.tasks import module_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ def check_run(run: Run) -> None:
 def check_model(run: Run) -> None:
     """ConfigError where the model cannot be built for the data; imports torch."""
     data = run.task.data.load()
-    _blamed("model", lambda: run.model.build(data.train.shape, data.classes))
+    _blamed("model", lambda: module_for(run.model, data))
 
 
 def check_memory(run: Run, backend: Backend) -> None:

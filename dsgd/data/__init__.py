@@ -16,6 +16,7 @@ from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, 
 from dsgd.data.regression import Regression
 from dsgd.data.sampling import Sampler, sampler
 from dsgd.data.text import Text
+from dsgd.data.xor import Xor
 
 DATASETS: dict[str, type[DataSource]] = {
     "digits": Digits,
@@ -29,6 +30,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "regression": Regression,
     "emerging_classes": EmergingClasses,
     "text": Text,
+    "xor": Xor,
 }
 
 __all__ = [
@@ -54,5 +56,6 @@ __all__ = [
     "Sampler",
     "Shards",
     "Text",
+    "Xor",
     "sampler",
 ]

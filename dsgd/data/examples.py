@@ -37,7 +37,8 @@ class DataSet:
     """Train and test examples with labels below `classes`; `sha256` is the hash of the source, before any cut.
 
     `criterion` says what the loss of one example is: "cross_entropy" of the model's output and the label,
-    "squared_error", |output - one-hot label + 1 / classes|^2 / 2, or "output", the model's output itself.
+    "squared_error", |output - one-hot label + 1 / classes|^2 / 2, "signed_squared_error", (f - y)^2 of the one output f
+    and y = -1, +1 for the labels 0, 1, or "output", the model's output itself.
     """
 
     train: Examples
@@ -46,9 +47,18 @@ class DataSet:
     sha256: str
     criterion: str = "cross_entropy"
 
+    @property
+    def outputs(self) -> int:
+        """How many a model of these examples has."""
+        return 1 if self.criterion == "signed_squared_error" else self.classes
+
 
 class DataSource(Protocol):
-    """A frozen value that names a data set; `load` reads it, from memory the second time."""
+    """A frozen value that names a data set; `load` reads it, from memory the second time.
+
+    Where it is one of many draws of the same sizes, `alike` may name one for all of them: their runs are then trained
+    together (`dsgd.packs`).
+    """
 
     def load(self) -> DataSet: ...
 

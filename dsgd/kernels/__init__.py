@@ -2,7 +2,7 @@
 
 `vmapped` is the general way and the oracle; `stacked` runs chains of linear layers as batched products, `captured` the
 same as CUDA graphs; `in_turn` takes the rows one after another, which for convolutions on a CPU is the quickest, for
-each row's activations fit the cache.
+each row's activations fit the cache. `two_layer` and `sim_bn` know the gradients of one network each in closed form.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from dsgd.kernels.captured import Captured, cuda_graph
 from dsgd.kernels.in_turn import InTurn
 from dsgd.kernels.kernel import Criterion, Kernels, Network
+from dsgd.kernels.sim_bn import SimBnByHand, normalises_by_data
 from dsgd.kernels.stacked import Stacked, chain_of
+from dsgd.kernels.two_layer import TwoLayerByHand, layers_of
 from dsgd.kernels.vmapped import Vmapped
 from dsgd.trees import Layout
 
@@ -25,6 +27,8 @@ KERNELS: dict[str, Callable[[Network], Kernels]] = {
     "stacked": Stacked,
     "captured": lambda network: Captured(Stacked(network), cuda_graph),
     "in_turn": InTurn,
+    "two_layer": TwoLayerByHand,
+    "sim_bn": SimBnByHand,
 }
 
 
@@ -43,6 +47,10 @@ def way_of(module: nn.Module, criterion: str) -> str:
     from torch import nn
 
     on_cpu = all(leaf.device.type == "cpu" for leaf in module.parameters())
+    if criterion == "signed_squared_error" and layers_of(module):
+        return "two_layer"
+    if criterion == "signed_squared_error" and normalises_by_data(module):
+        return "sim_bn"
     if criterion != "output" and chain_of(module):
         return "stacked" if on_cpu else "captured"
     convolves = any(isinstance(layer, nn.Conv2d) for layer in module.modules())

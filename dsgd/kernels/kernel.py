@@ -22,9 +22,8 @@ Criterion = Callable[["Tensor", "Tensor"], "Tensor"]
 class Network:
     """A module as a function of one row of d numbers, and the loss of its outputs.
 
-    `criterion` is "cross_entropy", "squared_error" (half of it, from the one-hot label less 1 / classes), "output"
-    where the module's output is itself the loss, or a function of outputs (..., B, classes) and labels (..., B) to
-    losses (..., B). `way` names the kernels that compute it for many rows.
+    `criterion` is one of a `DataSet`'s, or a function of outputs (..., B, classes) and labels (..., B) to losses
+    (..., B). `way` names the kernels that compute it for many rows.
     """
 
     module: nn.Module
@@ -114,7 +113,25 @@ class Network:
             return outputs
         if self.criterion == "squared_error":
             return _squared_error(outputs, y)
+        if self.criterion == "signed_squared_error":
+            return (outputs[..., 0] - signs(y, outputs)).square()
         return cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
+
+    def hits(self, outputs: Tensor, y: Tensor) -> Tensor | None:
+        """Which of the outputs (..., B, classes) say the label of y (..., B); None where there are no labels.
+
+        A single output f says y = -1 or +1 where y f > 0: at f = 0 neither.
+        """
+        if self.criterion == "output":
+            return None
+        if self.criterion == "signed_squared_error":
+            return outputs[..., 0] * signs(y, outputs) > 0
+        return outputs.argmax(dim=-1) == y
+
+
+def signs(y: Tensor, like: Tensor) -> Tensor:
+    """-1 and +1 for the labels 0 and 1, in the dtype of `like`."""
+    return (2 * y - 1).to(like.dtype)
 
 
 def _squared_error(outputs: Tensor, y: Tensor) -> Tensor:
@@ -131,6 +148,8 @@ class Kernels(Protocol):
 
     `logits` are (rows, B, classes). `loss_and_grad` gives the mean of the B losses, shape (rows,), or their sum with
     `weights` (rows, B), and its gradient (rows, d), a new tensor. Each row's numbers do not depend on the others.
+    Some have `at_worst(p, x, y, rho)` for one example a row, B = 1: the loss at p, and the gradient at
+    p + rho g / |g|, g the gradient at p.
     """
 
     def logits(self, p: Params, x: Tensor, shared: bool) -> Tensor: ...

@@ -6,7 +6,9 @@ from dsgd.metrics.consensus import Consensus
 from dsgd.metrics.curvature import Curvature
 from dsgd.metrics.drift import Drift
 from dsgd.metrics.equivalence import Equivalence, probe
+from dsgd.metrics.features import Features
 from dsgd.metrics.gauges import Gauges
+from dsgd.metrics.gauss_newton import GaussNewton
 from dsgd.metrics.gradient_noise import GradientNoise
 from dsgd.metrics.landscape import Landscape
 from dsgd.metrics.merging import Merging
@@ -33,6 +35,8 @@ METRICS: dict[str, type[Metric]] = {
     "stability_edge": StabilityEdge,
     "drift": Drift,
     "perplexity": Perplexity,
+    "gauss_newton": GaussNewton,
+    "features": Features,
 }
 
 __all__ = [
@@ -43,7 +47,9 @@ __all__ = [
     "Curvature",
     "Drift",
     "Equivalence",
+    "Features",
     "Gauges",
+    "GaussNewton",
     "GradientNoise",
     "Landscape",
     "Merging",

@@ -52,21 +52,23 @@ def evaluate(network: Network, params: Params, split: Split) -> tuple[Tensor, Te
 
     with torch.no_grad():
         blocks = [_sums(network, params.like(rows), split) for rows in params.matrix.split(ROWS_AT_ONCE)]
-    losses, hits = (torch.cat(sums) / len(split.y) for sums in zip(*blocks, strict=True))
-    return losses, hits if network.criterion != "output" else None
+    losses, hits = zip(*blocks, strict=True)
+    mean = torch.cat(losses) / len(split.y)
+    return mean, None if any(each is None for each in hits) else torch.cat(hits) / len(split.y)
 
 
-def _sums(network: Network, params: Params, split: Split) -> tuple[Tensor, Tensor]:
-    """Each row's summed losses and number of hits."""
+def _sums(network: Network, params: Params, split: Split) -> tuple[Tensor, Tensor | None]:
+    """Each row's summed losses and number of hits; None where there are no labels."""
     losses, hits = params.matrix.new_zeros(params.rows), params.matrix.new_zeros(params.rows)
+    found = None
     for start in range(0, len(split.y), EXAMPLES_AT_ONCE):
         part = slice(start, start + EXAMPLES_AT_ONCE)
         batch = Batch(network, split.x[part], split.y[part], shared=True)
         outputs = batch.logits(params)
         losses += network.criterion_of(outputs, batch.y.expand(params.rows, -1)).sum(dim=1)
-        if network.criterion != "output":
-            hits += (outputs.argmax(dim=2) == batch.y).sum(dim=1)
-    return losses, hits
+        if (found := network.hits(outputs, batch.y)) is not None:
+            hits += found.sum(dim=1)
+    return losses, None if found is None else hits
 
 
 def _gaps(values: Values, twins: Iterable[str]) -> Values:

@@ -92,13 +92,17 @@ class ProbeLoss:
 
     def _losses_at(self, row: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Each example's loss at parameters `row` (d,)."""
+        return self.network.criterion_of(self.outputs_at(row, x), y)
+
+    def outputs_at(self, row: Tensor, x: Tensor) -> Tensor:
+        """Each example's outputs at parameters `row` (d,)."""
         import torch
         from torch.func import functional_call
 
         numbers = torch.cat([self.point, self.statistics])
         fixed = {} if not len(self.statistics) else self.network.layout.leaves(numbers)
-        outputs = functional_call(self.network.module, fixed | self.own.leaves(row), (x,))
-        return self.network.criterion_of(outputs, y)
+        outputs: Tensor = functional_call(self.network.module, fixed | self.own.leaves(row), (x,))
+        return outputs
 
     @property
     def _block(self) -> int:

@@ -12,6 +12,7 @@ from dsgd.models.neural_lm import NeuralLm
 from dsgd.models.quadratic import Quadratic
 from dsgd.models.quadratic_regression import QuadraticRegression
 from dsgd.models.resnet import ResNet8, ResNet18
+from dsgd.models.sim_bn import SimBn
 from dsgd.models.transformer import Transformer
 from dsgd.models.two_layer import TwoLayer
 
@@ -19,6 +20,7 @@ MODELS: dict[str, type[Model]] = {
     "linear": Linear,
     "mlp": Mlp,
     "two_layer": TwoLayer,
+    "sim_bn": SimBn,
     "cnn": Cnn,
     "resnet8": ResNet8,
     "resnet18": ResNet18,
@@ -42,6 +44,7 @@ __all__ = [
     "QuadraticRegression",
     "ResNet8",
     "ResNet18",
+    "SimBn",
     "Transformer",
     "TwoLayer",
 ]

@@ -1,0 +1,40 @@
+"""What the hidden units of a two-layer network look at: the inputs that matter, or all of an example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsgd.knobs import check_least
+from dsgd.metrics.metric import Snapshot, Values, check_every
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of the mean model: `head_l1`, |gamma * W2|_1, and `tail_share`, how little the largest units look at `relevant`.
+
+    gamma is the network's leaf of that name, or 1. `tail_share` is the mean of |W1_i without its first `relevant`
+    inputs| / |W1_i| over the `units` rows of W1 that are longest. Wen, Li & Ma 2023, arXiv 2307.11007, section 3.2.
+    ValueError where the network has not two matrices of parameters.
+    """
+
+    relevant: int = 2
+    units: int = 4
+    every: int | None = 0
+
+    def __post_init__(self) -> None:
+        check_every(self.every)
+        check_least(self, relevant=0, units=1)
+
+    def __call__(self, snapshot: Snapshot) -> Values:
+        import torch
+
+        judged = snapshot.judged()
+        leaves = {name: leaf[0].double() for name, leaf in judged.mean.items()}
+        matrices = [leaf for leaf in leaves.values() if leaf.dim() == 2]
+        if len(matrices) != 2:
+            raise ValueError(f"metric features needs a network of two layers, and this has {len(matrices)} matrices")
+        hidden, head = matrices
+        gamma = leaves.get("gamma", torch.ones(len(hidden)).to(hidden))
+        lengths, longest = hidden.norm(dim=1).topk(min(self.units, len(hidden)))
+        tails = hidden[longest, self.relevant :].norm(dim=1) / lengths
+        return {"head_l1": float((gamma * head).abs().sum()), "tail_share": float(tails.mean())}

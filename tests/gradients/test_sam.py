@@ -35,7 +35,7 @@ def test_a_run_follows_them(small: Callable[..., Run]) -> None:
         (lambda: Sam(0.1, (3,)), "milestones has 1 steps and rhos 0 radii"),
         (lambda: Sam(0.1, (3, 3), (0.2, 0.3)), "each must be a step after the one before"),
         (lambda: Sam(0.1, (0,), (0.2,)), "each must be a step after the one before"),
-        (lambda: Sam(0.1, (3,), (-0.2,)), "rho is -0.2; it must be at least 0"),
+        (lambda: Sam(0.1, (3,), (-0.2,)), r"rhos are \[-0.2\]; each must be at least 0"),
         (lambda: Sam(-0.1), "rho is -0.1; it must be at least 0"),
     ],
 )

@@ -97,7 +97,9 @@ class Csfa:
             for name, p in layer.named_parameters(recurse=False)
         }
         if not self._adapted:
-            raise ValueError("the features have no normalisation layer with parameters; nothing could be adapted")
+            raise ValueError(
+                "the features have no normalisation layer to adapt; take a model with one, such as mlp with norm=batch"
+            )
         self._within = Within(self.classifier, self._adapted, None)
         self._start = self._within.read()
         self._steps = 0

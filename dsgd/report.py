@@ -131,7 +131,7 @@ def render_markdown(
 
 
 def headline(claims: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The verdicts in one or two sentences: first the claims, then the controls."""
+    """The verdicts in a few sentences: claims, controls, and how many of them are of one value, which is no test."""
     sentences = []
     for kind, word in (("claim", "supported"), ("control", "behaved as a control must")):
         counted = Counter(claim["verdict"] for claim in claims if claim["kind"] == kind)
@@ -139,6 +139,8 @@ def headline(claims: Sequence[Mapping[str, Any]]) -> list[str]:
             others = [f"{counted[verdict]} {verdict}" for verdict in ("refuted", "inconclusive") if counted[verdict]]
             ending = f" ({', '.join(others)})" if others else ""
             sentences.append(f"{counted['supported']} of {total} {kind}{'s' * (total > 1)} {word}{ending}.")
+    if alone := sum(claim.get("n") == 1 for claim in claims):
+        sentences.append(f"{alone} of these {len(claims)} verdicts compare one value; only more seeds are a test.")
     return sentences or ["This study makes no claims."]
 
 

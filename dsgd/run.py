@@ -103,6 +103,7 @@ class Run:
         check_least(self, local_steps=1, steps=1, seed=0, measure_every=1, snapshot_every=0)
         _check_normalisation(self)
         _check_starts(self)
+        _check_metrics(self)
         least = max(getattr(part, "least_batch_size", 1) for part in (self.gradient, self.model))
         if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < least):
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least {least}, or {FULL}")
@@ -238,6 +239,20 @@ def _check_starts(run: Run) -> None:
         raise ValueError(
             f"starts is own, but the model starts from the file {weights}; leave out weights, or take starts same"
         )
+
+
+def _check_metrics(run: Run) -> None:
+    """ValueError for a name where a metric must be, and for two that would write the same columns."""
+    seen = set()
+    for metric in run.metrics:
+        if isinstance(metric, str):
+            raise ValueError(f"metrics has {metric!r}; pass objects such as Accuracy(); names go to dsgd.load_config")
+        apart = getattr(metric, "apart", ())
+        columns = type(metric), *(getattr(metric, knob) for knob in apart)
+        if columns in seen:
+            mend = f"give them another {' or '.join(apart)} each, or leave one out" if apart else "leave one out"
+            raise ValueError(f"metrics has {_name_of(metric)} twice, whose columns would have the same names; {mend}")
+        seen.add(columns)
 
 
 def _describe(value: Any) -> Any:

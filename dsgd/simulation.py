@@ -26,10 +26,11 @@ from dsgd.state import STATISTICS, Memory, State, When, mapped
 from dsgd.tasks import Feed
 from dsgd.trees import Params, Scaled
 from topologies import KnobError
+from topologies.arguments import about
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 MOST_MATRICES = 1024  # kept of a schedule that cycles
 
@@ -71,6 +72,14 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
 
 
+def check_metrics(run: Run, data: DataSet, module: nn.Module) -> None:
+    """ValueError for a metric that does not fit the data or the model."""
+    for metric in run.metrics:
+        if fits := getattr(metric, "check", None):
+            with about("metrics"):
+                fits(data, module)
+
+
 def mixing(schedule: topologies.Schedule) -> topologies.Schedule:
     """The schedule that mixes at its first step: what a periodic one holds inside."""
     while isinstance(schedule, topologies.Periodic):
@@ -94,6 +103,7 @@ class Simulation:
         self.run, self.communicator = run, Quarantine(communicator) if quarantine else communicator
         self.dtype = getattr(torch, run.dtype)
         self.network = start_network(run, data, self.dtype, device)
+        check_metrics(run, data, self.network.module)
         self.train, self.test = splits or (
             Split(torch.from_numpy(s.x).to(device, self.dtype), torch.from_numpy(s.y).to(device))
             for s in (data.train, data.test)

@@ -23,6 +23,7 @@ from dsgd.gradients.average_direction import AverageDirection
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.random_direction import RandomDirection
 from dsgd.gradients.weight_diversity import WeightDiversity
+from dsgd.metrics import Accuracy, Drift
 from dsgd.models import Mlp, Quadratic
 from dsgd.optimizers import OPTIMIZERS, AdamW, Sgd
 from dsgd.run import Run
@@ -253,6 +254,9 @@ def test_divergence_is_named_though_nothing_is_measured(small: Make) -> None:
         ({"gossip": "once"}, r"gossip is 'once'; pass an object such as Once\(\)"),
         ({"twins": (Plain(), Plain())}, "names one twin twice"),
         ({"twins": (AverageDirection(),)}, "is not a twin's method"),
+        ({"metrics": ("accuracy",)}, r"metrics has 'accuracy'; pass objects such as Accuracy\(\)"),
+        ({"metrics": (Accuracy(), Accuracy(every=2))}, "accuracy twice, whose columns .* same names; leave one out"),
+        ({"metrics": (Drift(), Drift(rho=1.0))}, "drift twice, .* give them another label each, or leave one out"),
     ],
 )
 def test_impossible_runs_are_refused(fields: dict[str, Any], message: str) -> None:

@@ -206,6 +206,11 @@ def test_the_headline_counts(verdicts, sentences):
     assert report.headline([{"kind": kind, "verdict": verdict} for kind, verdict in verdicts]) == sentences
 
 
+def test_the_headline_says_that_one_value_is_no_test():
+    told = report.headline([a_claim(), a_claim(n=1), a_claim(kind="control", n=1)])
+    assert told[2:] == ["2 of these 3 verdicts compare one value; only more seeds are a test."]
+
+
 def test_the_strip_keeps_everything_in_sight_and_in_order():
     at = report.strip(a_claim())
     assert 0 < at["low"] < at["lo"] < at["dot"] < at["hi"] < at["high"] < report.STRIP_WIDTH

@@ -10,13 +10,13 @@ import re
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 import topologies
 from dsgd.data.drift import DRIFTS
-from dsgd.data.examples import Examples, Inputs
+from dsgd.data.examples import DataSet, Examples, Inputs, Labels
 from dsgd.data.stream import Session, Stream
 from dsgd.gradients.gradient import check_choice
 from dsgd.gradients.rsgs import Rsgs
@@ -25,7 +25,7 @@ from dsgd.metrics.metric import Snapshot, Split, Values, check_every
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from dsgd.adaptation import Gossiping, Prototypes
 
@@ -78,6 +78,8 @@ class Drift:
     brightness: float = 0.3
     every: int | None = 0
 
+    apart: ClassVar[tuple[str, ...]] = ("label",)
+
     def __post_init__(self) -> None:
         check_every(self.every)
         check_choice("method", self.method, Method)
@@ -99,8 +101,24 @@ class Drift:
         if self._gossips:
             topologies.Topology(self.graph, self.replicas)
 
+    def check(self, data: DataSet, module: nn.Module) -> None:
+        """ValueError where a session would have too few examples, or a method nothing to adapt."""
+        import torch
+        from torch import nn
+
+        from dsgd.adaptation import Csfa, Prototypes
+        from dsgd.models.cosine import with_output
+
+        known = _known(data.train.y, data.test.y, data.criterion)
+        if known:
+            for _ in self._stream(known, (0.0, 1.0)).sessions(data.test, 0):
+                pass
+        if known and self.method != "frozen":
+            features = with_output(deepcopy(module), lambda last: nn.Identity())
+            Csfa(Prototypes(features, torch.zeros(known, 1)), self._gradient())
+
     def __call__(self, snapshot: Snapshot) -> Values:
-        if not _known(snapshot):
+        if not _known_to(snapshot):
             return {}
         found: list[Marks] = []
         learners = self.learners(snapshot)
@@ -110,11 +128,12 @@ class Drift:
 
     def stream(self, snapshot: Snapshot) -> Stream:
         """The same for every method, keyed by the run's seed."""
-        strengths = {name: getattr(self, name) for name in DRIFTS}
         within = float(snapshot.test.x.min()), float(snapshot.test.x.max())
-        return Stream(
-            strengths, _known(snapshot), self.shots, self.batch_size, self.examples, within, self.drifted_shots
-        )
+        return self._stream(_known_to(snapshot), within)
+
+    def _stream(self, known: int, within: tuple[float, float]) -> Stream:
+        strengths = {name: getattr(self, name) for name in DRIFTS}
+        return Stream(strengths, known, self.shots, self.batch_size, self.examples, within, self.drifted_shots)
 
     def learners(self, snapshot: Snapshot) -> Gossiping:
         """Copies of the mean model, each with its own layers to adapt."""
@@ -161,14 +180,18 @@ def classifier(snapshot: Snapshot) -> Prototypes:
     features = with_output(module, lambda last: nn.Identity())
     with torch.no_grad():
         found = torch.cat([normalize(features(x), dim=1) for x in snapshot.train.x.split(EXAMPLES_AT_ONCE)])
-    means = [found[snapshot.train.y == label].mean(dim=0) for label in range(_known(snapshot))]
+    means = [found[snapshot.train.y == label].mean(dim=0) for label in range(_known_to(snapshot))]
     return Prototypes(features, torch.stack(means))
 
 
-def _known(snapshot: Snapshot) -> int:
+def _known_to(snapshot: Snapshot) -> int:
+    return _known(snapshot.train.y.cpu().numpy(), snapshot.test.y.cpu().numpy(), snapshot.network.criterion)
+
+
+def _known(train: Labels, test: Labels, criterion: object) -> int:
     """The number of classes trained on, where others are in the test split alone; else 0."""
-    known, held_out = snapshot.train.y.unique().tolist(), snapshot.test.y.unique().tolist()
-    emerge = snapshot.network.criterion == "cross_entropy" and known == held_out[: len(known)] != held_out
+    known, held_out = np.unique(train).tolist(), np.unique(test).tolist()
+    emerge = criterion == "cross_entropy" and known == held_out[: len(known)] != held_out
     return len(known) if emerge and known == list(range(len(known))) else 0
 
 
@@ -188,7 +211,7 @@ def _marks(learners: Gossiping, session: Session, snapshot: Snapshot) -> Marks:
     for batch in session.batches:
         right.append(learners.adapt(there(batch.x)).cpu().numpy() == batch.y)
         kept.append(learners.kept)
-    hits, base = np.concatenate(right), np.concatenate([batch.y for batch in session.batches]) < _known(snapshot)
+    hits, base = np.concatenate(right), np.concatenate([batch.y for batch in session.batches]) < _known_to(snapshot)
     parts = {"accuracy": hits, "base": hits[base], "new": hits[~base], "kept": np.array(kept)}
     return {name: float(part.mean()) if len(part) else None for name, part in parts.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dsgd.curvature import Grads
 from dsgd.metrics.consensus import equal_up_to_rounding
@@ -111,6 +111,8 @@ class Equivalence:
     own_shards: bool = False
     scales: tuple[float, ...] = SHOT_NOISE_OCTAVES
     every: int | None = 0
+
+    apart: ClassVar[tuple[str, ...]] = ("own_shards",)
 
     def __post_init__(self) -> None:
         check_every(self.every)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dsgd.knobs import check_least
 from dsgd.metrics.metric import Snapshot, Values, check_every
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dsgd.data import DataSet
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,6 @@ class Features:
 
     gamma is the network's leaf of that name, or 1. `tail_share` is the mean of |W1_i without its first `relevant`
     inputs| / |W1_i| over the `units` rows of W1 that are longest. Wen, Li & Ma 2023, arXiv 2307.11007, section 3.2.
-    ValueError where the network has not two matrices of parameters.
     """
 
     relevant: int = 2
@@ -25,15 +30,18 @@ class Features:
         check_every(self.every)
         check_least(self, relevant=0, units=1)
 
+    def check(self, data: DataSet, module: nn.Module) -> None:
+        """ValueError where the network has not two matrices of parameters."""
+        count = sum(leaf.dim() == 2 for leaf in module.parameters())
+        if count != 2:
+            raise ValueError(f"metric features needs a model of two layers, and this has {count} matrices")
+
     def __call__(self, snapshot: Snapshot) -> Values:
         import torch
 
         judged = snapshot.judged()
         leaves = {name: leaf[0].double() for name, leaf in judged.mean.items()}
-        matrices = [leaf for leaf in leaves.values() if leaf.dim() == 2]
-        if len(matrices) != 2:
-            raise ValueError(f"metric features needs a network of two layers, and this has {len(matrices)} matrices")
-        hidden, head = matrices
+        hidden, head = (leaf for leaf in leaves.values() if leaf.dim() == 2)
         gamma = leaves.get("gamma", torch.ones(len(hidden)).to(hidden))
         lengths, longest = hidden.norm(dim=1).topk(min(self.units, len(hidden)))
         tails = hidden[longest, self.relevant :].norm(dim=1) / lengths

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dsgd import trees
 from dsgd.curvature import top_eigenvalues
@@ -152,6 +152,8 @@ class Landscape:
     examples: int = 1000
     seed: int = 0
     every: int | None = 0
+
+    apart: ClassVar[tuple[str, ...]] = ("kind",)
 
     def __post_init__(self) -> None:
         check_every(self.every)

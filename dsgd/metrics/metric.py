@@ -91,7 +91,11 @@ class Judged:
 
 
 class Metric(Protocol):
-    """`every` steps apart: None follows the run's measure_every, 0 is the end of the run only."""
+    """`every` steps apart: None follows the run's measure_every, 0 is the end of the run only.
+
+    One that does not fit all data and models has `check(data, module)`, which raises ValueError before the run starts.
+    The class attribute `apart` names the knobs that are in its columns' names: two of a kind in a run differ in these.
+    """
 
     @property
     def every(self) -> int | None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dsgd.knobs import check_least
 from dsgd.metrics.consensus import equal_up_to_rounding
@@ -36,6 +36,8 @@ class Smoothing:
     scale: float = 1.0
     isotropic: bool = False
     every: int | None = 0
+
+    apart: ClassVar[tuple[str, ...]] = ("isotropic",)
 
     def __post_init__(self) -> None:
         check_every(self.every)

@@ -78,6 +78,26 @@ def test_a_dry_run_prints_a_configuration_and_trains_nothing(dsgd_command: Dsgd,
     assert [path.name for path in tmp_path.iterdir()] == ["resolved.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "sentence"),
+    [
+        ("features", "needs a model of two layers, and this has 3 matrices"),
+        ("{name: drift, method: tent}", "no normalisation layer to adapt; take a model with one"),
+        ("{name: drift, shots: 5000}", "class 6 has 36 held-out examples; 5000 shots need more"),
+        ("{name: drift, batch_size: 5000}", "a session has 246 examples; a batch of 5000 needs more"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused_before_the_run(
+    dsgd_command: Dsgd, tmp_path: Path, metric: str, sentence: str
+) -> None:
+    words = ["task=emerging_classes", "task.source=digits", "model.widths=[4, 4]", f"metrics=[{metric}]"]
+    status, out, err = dsgd_command("run", *words, "--out", "here")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("metrics: ")
+    assert sentence in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_that_diverges_fails_with_a_sentence(dsgd_command: Dsgd, tmp_path: Path) -> None:
     status, out, err = dsgd_command("run", *SMALL, "learning_rate.lr=1e38", "--out", "here", "--json")
     summary = json.loads(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def test_features_without_gamma_take_the_head_alone(snapshot_of: Taken) -> None:
 
 
 def test_features_are_refused_where_there_are_no_two_layers(snapshot_of: Taken) -> None:
-    with pytest.raises(ValueError, match="a network of two layers, and this has 1 matrices"):
-        Features()(snapshot_of(on_xor(Linear())))
+    with pytest.raises(ValueError, match="a model of two layers, and this has 1 matrices"):
+        snapshot_of(replace(on_xor(Linear()), metrics=(Features(),)))
     with pytest.raises(ValueError, match="units is 0; it must be at least 1"):
         Features(units=0)

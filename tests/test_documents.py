@@ -11,12 +11,14 @@ import torch
 
 import dsgd
 from dsgd.backends.local import LocalBackend
+from dsgd.config import read
 from dsgd.data import Digits, EmergingClasses, Shards
 from dsgd.gradients.tram import Tram
 from dsgd.metrics import METRICS, Equivalence, Landscape, Merging, Metric, Perplexity, Sharpness, Smoothing, Uncertainty
 from dsgd.run import TWINS, Run
 from dsgd.study import conduct, find_study
 from dsgd.tasks import Task
+from dsgd.yaml_values import read_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,6 +43,14 @@ def documented() -> dict[str, list[str]]:
     """The columns of each metric in docs/metrics.md, words in capitals standing for others."""
     rows = re.findall(r"^\| `(\w+)` \|(.*)$", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8"), re.M)
     return {name: re.findall(r"`(\w+)`", re.split(r" \| ", row)[1]) for name, row in rows}
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/runs.md"])
+def test_configurations_in_documents_are_read(path: str) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        read(read_text(block, path))
 
 
 def test_every_room_is_in_the_list() -> None:

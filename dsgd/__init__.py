@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dsgd.config import load_config as load_config
     from dsgd.loop import Result as Result
     from dsgd.metrics import probe as probe
+    from dsgd.registry import register as register
     from dsgd.run import Run as Run
     from dsgd.tasks import Task as Task
     from dsgd.wrapping import wrap as wrap
@@ -22,6 +23,7 @@ _PUBLIC = {
     "Task": "dsgd.tasks",
     "load_config": "dsgd.config",
     "probe": "dsgd.metrics",
+    "register": "dsgd.registry",
     "train": "dsgd.backends",
     "wrap": "dsgd.wrapping",
 }

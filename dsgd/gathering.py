@@ -55,7 +55,7 @@ def snapshot(simulation: Simulation, world: World) -> Snapshot | None:
         simulation.network,
         simulation.train,
         simulation.test,
-        run.model.smooth,
+        run.smooth,
         run.seed,
         {name: state.params for name, state in world.twins.items()},
         None if shards is None else tuple(torch.from_numpy(shards[j]).to(device) for j in replicas),

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from dsgd import results
+from dsgd import plugins, results
 
 if TYPE_CHECKING:
     from dsgd.backends import Backend
@@ -86,7 +86,7 @@ class KeptRuns:
     def _side_by_side(self, missing: Missing, workers: int) -> Iterator[tuple[str, str | None]]:
         """Each process trains one part at a time with its share of the cores; observers are not told of steps."""
         threads = max(1, (os.cpu_count() or 1) // workers)
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (threads,))
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (threads, plugins.carried()))
         try:
             waiting = [pool.submit(trained_into, part, self.backend) for part in self._parts(missing)]
             for done in as_completed(waiting):
@@ -148,7 +148,7 @@ def _folder_of(
     if folder.exists():
         shutil.rmtree(folder)
     device = getattr(backend, "device", "auto")
-    return results.RunFolder.create(folder, run.describe(), device=device, computed_on=computed_on)
+    return results.RunFolder.create(folder, run.describe() | plugins.recorded(), device=device, computed_on=computed_on)
 
 
 def _outcomes(runs: list[Run], backend: Backend, observers: list[tuple[Observer, ...]]) -> Sequence[Result | Exception]:
@@ -170,8 +170,11 @@ def default_workers(backend: Backend) -> int:
     return os.cpu_count() or 1 if here else 1
 
 
-def _begin_worker(threads: int) -> None:
-    """Limits torch's threads, and ends this process with the one that started it, however that one ends."""
+def _begin_worker(threads: int, known: tuple[plugins.Plugin, ...]) -> None:
+    """Limits torch's threads, and ends this process with the one that started it, however that one ends.
+
+    The user's files that it is to know were run as they arrived.
+    """
     import torch
 
     torch.set_num_threads(threads)

@@ -16,6 +16,7 @@ from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.knobs import check_least
 from dsgd.learning_rates import LEARNING_RATES, Constant, LearningRate
+from dsgd.losses import LOSSES, Loss, OfTask
 from dsgd.metrics import METRICS, Accuracy, Consensus, Metric
 from dsgd.models import MODELS, Mlp, Model
 from dsgd.optimizers import OPTIMIZERS, Optimizer, Sgd
@@ -45,6 +46,7 @@ PARTS: dict[type, str] = {
         METRICS,
         SCHEDULES,
         GOSSIPS,
+        LOSSES,
         PRETRAININGS,
     )
     for name, kind in table.items()
@@ -67,7 +69,7 @@ class Run:
     twins begin at the same one either way. `same` is the default, because replicas with starts of their own are no
     small perturbation of their mean, as theory needs them, until gossip has drawn them together: about 1 / spectral gap
     steps. Without gossip (`local_steps` above `steps`) those with their own are a deep ensemble. `pretraining` is what
-    such a start went through before.
+    such a start went through before. `loss` is what is minimised, where that is not what the task's data ask for.
     """
 
     task: Task = field(default_factory=Task)
@@ -92,6 +94,7 @@ class Run:
     running_statistics: str = "mix"
     starts: str = "same"
     pretraining: Pretraining = field(default_factory=Scratch)
+    loss: Loss = field(default_factory=OfTask)
 
     def __post_init__(self) -> None:
         _refuse_names(self)
@@ -128,6 +131,11 @@ class Run:
     def n(self) -> int:
         """Number of replicas."""
         return self.topology.n
+
+    @property
+    def smooth(self) -> bool:
+        """Whether what is minimised is C^4 in the parameters."""
+        return self.model.smooth and getattr(self.loss, "smooth", True)
 
     @property
     def schedule(self) -> Schedule:
@@ -260,7 +268,8 @@ def _describe(value: Any) -> Any:
         return [_describe(item) for item in value]
     if not is_dataclass(value):
         return value
-    return {"name": _name_of(value)} | {f.name: _describe(getattr(value, f.name)) for f in fields(value)}
+    shown = (f.name for f in fields(value) if f.repr)  # a user's arrays are known by their hash
+    return {"name": _name_of(value)} | {name: _describe(getattr(value, name)) for name in shown}
 
 
 def _describe_topology(schedule: Any) -> dict[str, Any]:

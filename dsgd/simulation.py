@@ -16,6 +16,7 @@ from dsgd.gathering import collected, counted, gathered, snapshot
 from dsgd.gossip import Plan, gossiped
 from dsgd.gradients import Estimate, Gradient
 from dsgd.kernels.batch_norm import MOMENTUM, running
+from dsgd.losses import check_loss
 from dsgd.metrics import Snapshot, Split
 from dsgd.objectives import Objective, Tilted
 from dsgd.perturbations import Cloud, Noise, cloud
@@ -72,8 +73,9 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
 
 
-def check_metrics(run: Run, data: DataSet, module: nn.Module) -> None:
-    """ValueError for a metric that does not fit the data or the model."""
+def check_fit(run: Run, data: DataSet, module: nn.Module) -> None:
+    """ValueError for a loss or a metric that does not fit the data or the model."""
+    check_loss(run.loss, data)
     for metric in run.metrics:
         if fits := getattr(metric, "check", None):
             with about("metrics"):
@@ -103,7 +105,7 @@ class Simulation:
         self.run, self.communicator = run, Quarantine(communicator) if quarantine else communicator
         self.dtype = getattr(torch, run.dtype)
         self.network = start_network(run, data, self.dtype, device)
-        check_metrics(run, data, self.network.module)
+        check_fit(run, data, self.network.module)
         self.train, self.test = splits or (
             Split(torch.from_numpy(s.x).to(device, self.dtype), torch.from_numpy(s.y).to(device))
             for s in (data.train, data.test)

@@ -7,6 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from dsgd.data import DataSet
+from dsgd.losses import criterion
 from dsgd.matrices import new_matrix
 from dsgd.objectives import Network, network
 from dsgd.randomness import Key
@@ -20,8 +21,8 @@ _DRAWING = Lock()  # modules draw their weights from torch's one generator
 
 
 def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
-    """The model with the start that `run.seed` fixes."""
-    return network(_drawn(run, data).to(device, dtype), data.criterion)
+    """The model with the start that `run.seed` fixes, and what it is trained by."""
+    return network(_drawn(run, data).to(device, dtype), criterion(run.loss, data))
 
 
 def starts(run: Run, module: nn.Module, replicas: Sequence[int]) -> Tensor:

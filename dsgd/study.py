@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsgd import results
+from dsgd import plugins, results
 from dsgd.atomic import remove_stale, write_atomically
 from dsgd.figures import FOLDER, Figure, file_names, standalone
 from dsgd.kept_runs import KeptRuns, Progress, StudyError
@@ -221,7 +221,7 @@ def _command(asked: Asked) -> str:
     own = path.suffix != ".py" or study_files().get(path.stem) == path
     named = path.stem if own else path.name
     words = ["dsgd", "study", named, "--preset", asked.preset, "--seed", str(asked.settings.seed)]
-    return shlex.join([*words, *(FOLDERS.sub("", change) for change in asked.words)])
+    return shlex.join([*words, *(FOLDERS.sub("", word) for word in (*asked.words, *plugins.named()))])
 
 
 def _refuse_foreign(folder: Path, study: Study) -> None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from dsgd import results
+from dsgd import plugins, results
 from dsgd.figures import Figure
 from dsgd.report import Table
 from dsgd.shipped import shipped_folder
@@ -68,7 +66,7 @@ def find_study(name_or_path: str) -> Study:
         path = Path(name_or_path)
         if not path.is_file():
             raise ValueError(f"there is no study file {name_or_path}")
-        return _load(path)
+        return _load(path, own=True)
     known = study_files()
     if name_or_path not in known:
         raise ValueError(f"there is no study {name_or_path!r}; allowed are {', '.join(known) or 'none'}, or a .py file")
@@ -124,18 +122,10 @@ def study_files() -> dict[str, Path]:
     }
 
 
-def _load(path: Path) -> Study:
-    """Run a study's file as the module `dsgd_experiments.NAME`, registered because dataclasses look themselves up."""
+def _load(path: Path, own: bool = False) -> Study:
+    """Runs a study's file as the module `dsgd_experiments.NAME`; one of the user's own may have parts of its own."""
     name = f"dsgd_experiments.{results.valid_name(path.stem)}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} cannot be read as a Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise ValueError(f"{path} cannot be loaded: {results.describe_error(error)}") from error
+    module = plugins.run(plugins.Plugin.read(name, path), carry=own)
     if lacking := [part for part in PARTS if not hasattr(module, part)]:
         raise ValueError(f"{path} is not a study: it lacks {', '.join(lacking)}")
     return cast("Study", module)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from dsgd import cli
+from dsgd import cli, plugins
 from dsgd.data import Digits
 from dsgd.metrics import Consensus
 from dsgd.models import Mlp
-from dsgd.run import Run
+from dsgd.registry import KINDS
+from dsgd.run import PARTS, Run
 from dsgd.tasks import Task
 from topologies import Static, Topology
 
@@ -40,6 +42,20 @@ def dsgd_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         return status, out, err
 
     return command
+
+
+@pytest.fixture
+def own_parts() -> Iterator[None]:
+    """What is registered and loaded meanwhile is forgotten."""
+    tables = [PARTS, plugins._CARRIED, *(kind.table for kind in KINDS.values())]
+    before, modules = [dict(table) for table in tables], set(sys.modules)
+    yield
+    for table, rows in zip(tables, before, strict=True):
+        table.clear()
+        table.update(rows)
+    for name in set(sys.modules) - modules:
+        if name.startswith(("dsgd_plugins.", "dsgd_experiments.")):
+            del sys.modules[name]
 
 
 @pytest.fixture

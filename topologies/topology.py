@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import networkx as nx
 import numpy as np
+from scipy.sparse import csr_array
 
 from topologies.arguments import KnobError, about, check_name, whole_number
 from topologies.connectivity import component_names, components, hearing_pattern
 from topologies.files import graph_from_file, is_file_name, matrix_from_file, version
-from topologies.graphs import Knob, build_graph, check_knobs
+from topologies.graphs import GRAPHS, Knob, build_graph, check_knobs
 from topologies.matrices import Identity, Mean, MixingMatrix, Sparse
 from topologies.sizes import check_size
 from topologies.stochasticity import check_mixing_matrix
@@ -25,8 +26,6 @@ from topologies.weights import WEIGHTS, rule_used
 if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
-
-    from scipy.sparse import csr_array
 
 Built = TypeVar("Built")
 
@@ -90,7 +89,7 @@ class Topology:
 
 
 def cached_by_content(build: Callable[[Topology], Built]) -> Callable[[Topology], Built]:
-    """`build`, done once for a topology and the present content of its files: an edited file is read again."""
+    """`build`, done once for a topology, the present content of its files, and what its names stand for now."""
 
     @lru_cache(maxsize=16)
     def built(topology: Topology, versions: tuple[object, ...]) -> Built:
@@ -98,7 +97,8 @@ def cached_by_content(build: Callable[[Topology], Built]) -> Callable[[Topology]
 
     @wraps(build)
     def latest(topology: Topology) -> Built:
-        return built(topology, tuple(map(version, topology.files())))
+        named = GRAPHS.get(topology.graph), WEIGHTS.get(topology.weights)
+        return built(topology, (*named, *map(version, topology.files())))
 
     return latest
 
@@ -119,7 +119,12 @@ def _graph_object(topology: Topology) -> nx.Graph[int]:
 
 
 def _build(topology: Topology) -> nx.Graph[int]:
-    return build_graph(topology.graph, topology.n, topology.seed, **dict(topology.knobs))
+    graph = build_graph(topology.graph, topology.n, topology.seed, **dict(topology.knobs))
+    if set(graph) != set(range(topology.n)):
+        raise KnobError(
+            "graph", f"the graph {topology.graph} has not the nodes 0 to {topology.n - 1} (n = {topology.n})"
+        )
+    return graph
 
 
 def _read(topology: Topology) -> nx.Graph[int]:
@@ -142,9 +147,10 @@ def _matrix(topology: Topology) -> MixingMatrix:
 
 
 def _weighted(graph: nx.Graph[int], topology: Topology) -> csr_array:
-    if topology.weights in WEIGHTS:
-        return WEIGHTS[topology.weights](graph)
-    csr = matrix_from_file(topology.weights)
+    rule = WEIGHTS.get(topology.weights)
+    if rule and rule.__module__.startswith("topologies."):
+        return rule(graph)
+    csr = csr_array(rule(graph)) if rule else matrix_from_file(topology.weights)
     check_mixing_matrix(csr, graph, allow_disconnected=topology.allow_disconnected)
     return csr
 

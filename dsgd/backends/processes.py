@@ -151,13 +151,14 @@ def answer(pipe: Connection) -> None:
     rank = Rank()
     while True:
         try:
-            method, arguments = pickle.loads(pipe.recv_bytes())
+            question = pipe.recv_bytes()
         except (EOFError, OSError):
             os._exit(0)
         try:
+            method, arguments = pickle.loads(question)
             found = getattr(rank, method)(*arguments)
         except Exception as error:
-            found = RuntimeError(f"{type(error).__name__}: {error}")
+            found = BackendError(f"process {os.getpid()} failed: {type(error).__name__}: {error}")
         try:
             pipe.send_bytes(pickle.dumps(found))
         except OSError:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
     from dsgd.communicators import Transport
+    from dsgd.plugins import Plugin
 
 Carrier = Literal["gloo", "nccl"]
 
@@ -121,6 +122,9 @@ class Rank:
 
     def hello(self) -> Hello:
         return hello()
+
+    def know(self, plugins: Sequence[Plugin]) -> None:
+        """Nothing more: the user's files were run as they arrived, and their classes are known."""
 
     def data_digest(self, run: Run) -> str:
         """Of the data and files that the run reads here."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dsgd.backends.rank import hello
+from dsgd.backends.rank import Hello, hello
 from dsgd.backends.recordings import Recorded, recorded
 from dsgd.backends.supervision import BackendError
+from dsgd.plugins import Plugin, carried
 from dsgd.run import Run
 
 
@@ -22,8 +23,9 @@ def spread(
     from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 
     device, threads, owner = "cuda" if gpus else "cpu", max(1, int(cpus)), hello()
-    task = ray.remote(recorded).options(num_cpus=cpus, num_gpus=gpus, max_retries=restarts)
-    waiting: dict[Any, int] = {task.remote(list(part), device, threads, owner): at for at, part in enumerate(parts)}
+    task = ray.remote(_recorded).options(num_cpus=cpus, num_gpus=gpus, max_retries=restarts)
+    sent = [(carried(), list(part)) for part in parts]
+    waiting: dict[Any, int] = {task.remote(part, device, threads, owner): at for at, part in enumerate(sent)}
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=1)
         for reference in done:
@@ -37,6 +39,11 @@ def spread(
             except RayError as error:
                 said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 yield place, _failed(said, len(parts[place]))
+
+
+def _recorded(sent: tuple[tuple[Plugin, ...], list[Run]], device: str, threads: int, owner: Hello) -> list[Recorded]:
+    """The recordings of runs; the user's files, which come first, are run before their classes are looked for."""
+    return recorded(sent[1], device, threads, owner)
 
 
 def _failed(sentence: str, count: int) -> list[Recorded]:

@@ -16,6 +16,7 @@ from dsgd.backends.rank import Carrier, Job, Outcome, Report, VersionError, chec
 from dsgd.divergence import Diverged
 from dsgd.fingerprint import data_digest
 from dsgd.loop import Keeper, Observer, Result, Stopped
+from dsgd.plugins import carried
 from dsgd.run import Run
 from dsgd.simulation import World
 from topologies import blocks
@@ -162,6 +163,7 @@ class Attempt:
             check_versions([hello(), *self._asked("hello", terms.start_timeout)])
         except VersionError as error:
             raise BackendError(str(error)) from None
+        self._introduce()
         self._check_data()
         host = self.places[0].host
         port = self.places[0].ask("open_store", host, terms.start_timeout)(terms.start_timeout)
@@ -180,6 +182,12 @@ class Attempt:
         answers = [p.ask("begin", job, k, p.host, (host, port), world) for k, p in enumerate(self.places)]
         for answer in answers:
             answer(terms.start_timeout)
+
+    def _introduce(self) -> None:
+        """The user's own files go to all places before anything that is made of their classes."""
+        if plugins := carried():
+            for answer in [place.ask("know", plugins) for place in self.places]:
+                answer(self.terms.start_timeout)
 
     def _check_data(self) -> None:
         """BackendError where a place reads other data or files than this one under the same names."""

@@ -15,6 +15,7 @@ import typer
 
 from dsgd import __version__
 from dsgd.cli import printed
+from dsgd.cli.own_parts import load_plugins, warn_of_changes
 from dsgd.cli.signals import INTERRUPTED, TERMINATED, status_of, terminable
 from dsgd.memory import ran_out
 
@@ -29,6 +30,17 @@ Insecure = Annotated[
 ]
 BACKEND = re.compile(r"backend[.=]")
 Device = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
+
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin", metavar="FILE.py", callback=load_plugins, help="A file of your own parts; see dsgd.register."
+    ),
+]
+
+Track = Annotated[
+    list[str] | None, typer.Option("--track", metavar="NAME", help="Tell tensorboard, wandb or mlflow too.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -48,6 +60,8 @@ def run(
     out: Out = None,
     device: Device = None,
     insecure_cluster: Insecure = False,
+    plugin: Plugin = None,
+    track: Track = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration, train nothing.")
     ] = False,
@@ -63,10 +77,12 @@ def run(
 
     path, overrides = _config_and_overrides(arguments)
     config = load(path, [*overrides, *_where(device, insecure_cluster)])
+    if path:
+        warn_of_changes(path)
     if dry_run:
         printed.show(resolved(config), to_text(resolved(config)).rstrip(), as_json)
     else:
-        train(config, out, as_json)
+        train(config, out, as_json, track or ())
 
 
 @app.command()
@@ -77,8 +93,10 @@ def resume(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where the newest checkpoint is damaged.")] = False,
     other_version: Annotated[
-        bool, typer.Option("--other-version", help="Go on though dsgd's sources or torch are others than they were.")
+        bool, typer.Option("--other-version", help="Go on though dsgd's sources, a plug-in or torch are others now.")
     ] = False,
+    plugin: Plugin = None,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted run.
@@ -87,7 +105,7 @@ def resume(
     """
     from dsgd.cli.training import go_on
 
-    go_on(run_dir, overrides or [], strict, other_version, as_json)
+    go_on(run_dir, overrides or [], strict, other_version, as_json, track or ())
 
 
 @app.command()
@@ -102,6 +120,7 @@ def study(
     device: Device = None,
     insecure_cluster: Insecure = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that train runs; 0: one a core, or one a GPU.")] = 0,
+    plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
     """Answer a study's question.
@@ -139,6 +158,7 @@ def probe(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
     probe_size: Annotated[int, typer.Option(help="Training examples in the loss.")] = 512,
     step: Annotated[int | None, typer.Option(help="A recorded snapshot instead of the end.")] = None,
+    plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
     """Compare D-SGD with average-direction SAM.
@@ -158,6 +178,7 @@ def landscape(
     out: Annotated[Path, typer.Option("--out", metavar="FILE.svg", help="Where to draw it.")],
     kind: Annotated[str, typer.Option(metavar="KIND", help="A name of `dsgd list landscapes`.")] = "random",
     step: Annotated[int | None, typer.Option(help="A recorded snapshot instead of the end.")] = None,
+    plugin: Plugin = None,
     reach: Annotated[
         float | None, typer.Option(help="How far to look; by default as far as the kind suggests.")
     ] = None,
@@ -185,6 +206,7 @@ def topology_show(
     seed: Annotated[int, typer.Option(help="Of a random graph.")] = 0,
     allow_disconnected: Annotated[bool, typer.Option("--allow-disconnected", help="Take such a graph too.")] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the graph into a file.")] = None,
+    plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
     """Show what is known of a graph.
@@ -205,6 +227,7 @@ def list_table(
     table: Annotated[
         str | None, typer.Argument(metavar="[TABLE]", help="graphs, models, ...; without one, all are named.")
     ] = None,
+    plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
     """List what a configuration can name."""

@@ -15,6 +15,7 @@ from dsgd.data import PARTITIONS
 from dsgd.gossip import GOSSIPS
 from dsgd.gradients import GRADIENTS, SOURCES
 from dsgd.learning_rates import LEARNING_RATES
+from dsgd.losses import LOSSES
 from dsgd.metrics import METRICS
 from dsgd.metrics.landscape import KINDS
 from dsgd.models import MODELS
@@ -35,6 +36,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "algorithms": ALGORITHMS,
     "gossips": GOSSIPS,
     "models": MODELS,
+    "losses": LOSSES,
     "tasks": TASKS,
     "partitions": PARTITIONS,
     "optimizers": OPTIMIZERS,

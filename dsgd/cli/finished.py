@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dsgd.cli.own_parts import warn_of_changes
 from dsgd.config import ConfigError, content_of, read
 from dsgd.metrics import Snapshot, Split
 from dsgd.metrics.metric import RECALIBRATION
@@ -33,6 +34,7 @@ def finished_run(folder: Path, step: int | None = None) -> tuple[Run, Snapshot]:
         _check_recorded(folder, step)
     try:
         run = read(content_of(folder / "config.yaml")).run
+        warn_of_changes(folder / "config.yaml")
         return run, _snapshot(run, folder, step)
     except ConfigError:
         raise
@@ -65,7 +67,7 @@ def _snapshot(run: Run, folder: Path, step: int | None) -> Snapshot:
     dtype = params.matrix.dtype
     train, test = _split(data.train, dtype), _split(data.test, dtype)
     at = run.steps if step is None else step
-    return Snapshot(at, params, network, train, test, run.model.smooth, run.seed)
+    return Snapshot(at, params, network, train, test, run.smooth, run.seed)
 
 
 def _split(examples: Examples, dtype: torch.dtype) -> Split:

@@ -100,12 +100,16 @@ def of_studies(found: Mapping[str, Mapping[str, str]]) -> str:
 
 def of_table(entries: Sequence[Entry]) -> str:
     """A line for each row of a table: its name, what it is, its knobs and their defaults."""
-    rows = [(e.name, *_known(e), e.summary, " ".join([*e.required, *map(_spelled, e.knobs.items())])) for e in entries]
+    costed = any(e.cost for e in entries)  # a user's own method need not say
+    rows = [
+        (e.name, *(_known(e) if costed else ()), e.summary, " ".join([*e.required, *map(_spelled, e.knobs.items())]))
+        for e in entries
+    ]
     return columns(rows)
 
 
 def _known(entry: Entry) -> tuple[str, ...]:
-    return (entry.paper, f"cost {entry.cost}") if entry.cost else ()
+    return entry.paper, f"cost {entry.cost}" if entry.cost else ""
 
 
 def _spelled(knob: tuple[str, Any]) -> str:

@@ -26,7 +26,7 @@ def probe_folder(folder: Path, probe_size: int, step: int | None = None) -> dict
     run, snapshot = finished_run(folder, step)
     if run.n < 2:
         raise ConfigError(f"{folder}: a run of {run.n} replica; a probe compares replicas and needs at least 2")
-    measured = measure(Equivalence(probe_size=probe_size).instrument(snapshot), run.model.smooth)
+    measured = measure(Equivalence(probe_size=probe_size).instrument(snapshot), run.smooth)
     used = min(probe_size, len(snapshot.train.y))
     found = {"run_dir": str(folder), "step": snapshot.step, "n": run.n, "probe_size": used}
     if snapshot.network.statistics_layout.d:

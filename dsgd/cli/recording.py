@@ -11,6 +11,7 @@ from dsgd.cli.machine import writable
 from dsgd.cli.printed import say
 from dsgd.cli.progress import progress
 from dsgd.cli.signals import wishing
+from dsgd.cli.tracking import tracked
 from dsgd.config import ConfigError, resolved
 from dsgd.fingerprint import origin
 from dsgd.keeping import FolderKeeper
@@ -19,7 +20,7 @@ from dsgd.loop import Stopped
 from dsgd.results import RunFolder, default_folder, read_history, refuse_occupied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -58,14 +59,19 @@ class Tally:
         return {"steps": self.steps, "seconds": total, "replica_steps_per_second": rate}
 
 
-def record(config: Config, path: Path) -> Outcome:
+def record(config: Config, path: Path, track: Sequence[str] = ()) -> Outcome:
     """The run in the new folder `path`."""
     with wishing() as wish, alone_in(path):
-        return trained(config, _created(config, path), wish)
+        return trained(config, _created(config, path), wish, track=track)
 
 
 def trained(
-    config: Config, folder: RunFolder, wish: Wish, checkpoint: Checkpoint | None = None, **more: object
+    config: Config,
+    folder: RunFolder,
+    wish: Wish,
+    checkpoint: Checkpoint | None = None,
+    track: Sequence[str] = (),
+    **more: object,
 ) -> Outcome:
     """The run in its folder, from its start or from a checkpoint; the summary says `more` too."""
     run, world = config.run, checkpoint.world if checkpoint else None
@@ -73,8 +79,11 @@ def trained(
     damaged = _passed_over(folder.path, world.step if world else -1)
     keeper = FolderKeeper(folder, config.keeping, run.steps, origin(run), wish.stated, say, tally.before, damaged)
     try:
-        with progress(run.steps) as meter:
-            result = config.backend.train(run, (folder, tally, meter), world, keeper)
+        with (
+            tracked(track, config, folder.path, world.step if world else None) as trackers,
+            progress(run.steps) as meter,
+        ):
+            result = config.backend.train(run, (folder, tally, meter, *trackers), world, keeper)
         facts = tally.facts(run.n, result.seconds) | more
         counts = {name: getattr(result, name) for name in ("places", "bytes_crossed", "dropped")}
         facts |= {name: count for name, count in counts.items() if result.places > 1}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-CHANGEABLE = [key for key in BESIDE_RUN if key != "name"]
+CHANGEABLE = [key for key in BESIDE_RUN if key not in ("name", "plugins")]
 
 
 def finished(path: Path) -> dict[str, Any] | None:
@@ -45,7 +45,7 @@ def config_of(path: Path, overrides: Sequence[str]) -> Config:
     return load(path / "config.yaml", overrides)
 
 
-def resume(config: Config, path: Path, *, strict: bool, other_version: bool) -> Outcome:
+def resume(config: Config, path: Path, *, strict: bool, other_version: bool, track: Sequence[str] = ()) -> Outcome:
     """The run in the folder `path` continued to its end.
 
     With `strict` ConfigError where its newest checkpoint is damaged, instead of going back to an older one; without
@@ -62,7 +62,7 @@ def resume(config: Config, path: Path, *, strict: bool, other_version: bool) -> 
             raise ConfigError(str(error)) from None
         step = checkpoint.world.step if checkpoint else 0
         folder.event("resumed", step=step)
-        return trained(config, folder, wish, checkpoint, resumed_at=step)
+        return trained(config, folder, wish, checkpoint, track, resumed_at=step)
 
 
 def _checkpoint(config: Config, path: Path, strict: bool, other_version: bool) -> Checkpoint | None:

@@ -9,10 +9,13 @@ import typer
 
 from dsgd.cli import printed
 from dsgd.cli.machine import warn_of_torch
+from dsgd.cli.own_parts import refuse_changes
 from dsgd.cli.recording import new_folder, record
 from dsgd.cli.resuming import config_of, finished, resume
 from dsgd.cli.signals import status_of
+from dsgd.cli.tracking import check_trackers
 from dsgd.config.checks import check_backend, check_memory, check_model
+from dsgd.plugins import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,22 +25,32 @@ if TYPE_CHECKING:
     from dsgd.config import Config
 
 
-def train(config: Config, out: Path | None, as_json: bool) -> None:
+def train(config: Config, out: Path | None, as_json: bool, track: Sequence[str] = ()) -> None:
     """A new run, in the folder `out` or one of its name."""
     folder = new_folder(out, config.name)
+    check_trackers(track)
     _check_machine(config)
-    _tell(record(config, folder), folder, as_json)
+    _tell(record(config, folder, track), folder, as_json)
 
 
-def go_on(folder: Path, overrides: Sequence[str], strict: bool, other_version: bool, as_json: bool) -> None:
+def go_on(
+    folder: Path,
+    overrides: Sequence[str],
+    strict: bool,
+    other_version: bool,
+    as_json: bool,
+    track: Sequence[str] = (),
+) -> None:
     """A run that was begun, to its end; one that is finished is shown again."""
     summary, config = finished(folder), config_of(folder, overrides)
     if summary:
         printed.say(f"{folder} is finished; nothing is left to do")
         printed.show(summary, printed.of_run(summary), as_json)
         return
+    refuse_changes(folder / "config.yaml", other_version)
+    check_trackers(track)
     _check_machine(config)
-    _tell(resume(config, folder, strict=strict, other_version=other_version), folder, as_json)
+    _tell(resume(config, folder, strict=strict, other_version=other_version, track=track), folder, as_json)
 
 
 def _check_machine(config: Config) -> None:
@@ -55,7 +68,7 @@ def _tell(outcome: Outcome, folder: Path, as_json: bool) -> None:
     if why := summary.get("unwritten"):
         printed.say(f"warning: {folder / 'summary.json'} could not be written ({why})")
     if isinstance(error, KeyboardInterrupt):
-        command = shlex.join(["dsgd", "resume", str(folder)])
+        command = shlex.join(["dsgd", "resume", str(folder), *named()])
         printed.say(f"interrupted after {summary['steps']} steps; to go on: {command}")
         raise typer.Exit(status_of(error))
     if error is not None:

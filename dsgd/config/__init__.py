@@ -16,10 +16,12 @@ from dsgd.backends import BACKENDS, Backend
 from dsgd.config.checks import check_run
 from dsgd.config.overrides import with_overrides
 from dsgd.config.parts import Read, built, knob_readers, named, part, part_list, plain
+from dsgd.config.plugins import named_plugins
 from dsgd.config.problems import ConfigError, attempted, choice, collected, refuse, refused, shown
 from dsgd.config.topology import read_topology
 from dsgd.data import PARTITIONS
 from dsgd.keeping import ON_FULL_DISK, Keeping
+from dsgd.plugins import recorded
 from dsgd.results import valid_name
 from dsgd.run import DTYPES, PARTS, TWINS, Run
 from dsgd.tasks import TASKS, Task
@@ -36,6 +38,7 @@ BESIDE_RUN = (
     "checkpoint_every",
     "on_full_disk",
     "backend",
+    "plugins",
 )  # keys of a configuration that say nothing of the result
 
 
@@ -74,6 +77,7 @@ def parse(given: Mapping[str, Any]) -> Run:
 
 def read(given: Mapping[str, Any], stem: str | None = None) -> Config:
     """The configuration that plain values describe, named after `stem` or the task where they do not say."""
+    named_plugins(given)  # without them the names of their parts would be complained of
     of_run = {key: value for key, value in given.items() if key not in BESIDE_RUN}
     values = collected(
         {
@@ -92,7 +96,7 @@ def resolved(config: Config) -> dict[str, Any]:
     backend: Any = config.backend
     name = next(name for name, kind in BACKENDS.items() if type(backend) is kind)
     where = {"backend": {"name": name, **asdict(backend)}}
-    return {"name": config.name, **config.run.describe(), **asdict(config.keeping), **where}
+    return {"name": config.name, **config.run.describe(), **asdict(config.keeping), **where, **recorded()}
 
 
 def changes(settings: Any, overrides: Sequence[str]) -> dict[str, Any]:

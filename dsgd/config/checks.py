@@ -8,7 +8,7 @@ from dsgd.config.problems import REFUSALS, ConfigError, collected, refused
 from dsgd.config.topology import blame_topology
 from dsgd.footprint import needed
 from dsgd.memory import available
-from dsgd.simulation import check, check_metrics, mixing
+from dsgd.simulation import check, check_fit, mixing
 from dsgd.tasks import module_for
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def check_run(run: Run) -> None:
 
 
 def check_model(run: Run) -> None:
-    """ConfigError where the model cannot be built for the data, or a metric fits neither; imports torch."""
+    """ConfigError where the model cannot be built for the data, or the loss or a metric does not fit; imports torch."""
     data = run.task.data.load()
     _blamed("model", lambda: module_for(run.model, data))
-    _blamed("", lambda: check_metrics(run, data, module_for(run.model, data)))
+    _blamed("", lambda: check_fit(run, data, module_for(run.model, data)))
 
 
 def check_memory(run: Run, backend: Backend) -> None:

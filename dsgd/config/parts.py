@@ -25,6 +25,7 @@ from dsgd.data import PARTITIONS, DataSource, Partition
 from dsgd.gossip import GOSSIPS, Gossip
 from dsgd.gradients import GRADIENTS, SOURCES, Gradient, Source
 from dsgd.learning_rates import LEARNING_RATES, LearningRate
+from dsgd.losses import LOSSES, Loss
 from dsgd.metrics import METRICS, Metric
 from dsgd.models import MODELS, Model
 from dsgd.optimizers import OPTIMIZERS, Optimizer
@@ -43,6 +44,7 @@ TABLES: dict[Any, Mapping[str, type[Any]]] = {
     LearningRate: LEARNING_RATES,
     Gossip: GOSSIPS,
     Metric: METRICS,
+    Loss: LOSSES,
     Pretraining: PRETRAININGS,
 }
 

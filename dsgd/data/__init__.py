@@ -12,6 +12,7 @@ from dsgd.data.input_noise import InputNoise
 from dsgd.data.label_noise import LabelNoise
 from dsgd.data.long_tail import LongTail
 from dsgd.data.no_data import NoData
+from dsgd.data.own import Own, from_hugging_face, from_torch
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.regression import Regression
 from dsgd.data.sampling import Sampler, sampler
@@ -51,11 +52,14 @@ __all__ = [
     "LabelNoise",
     "LongTail",
     "NoData",
+    "Own",
     "Partition",
     "Regression",
     "Sampler",
     "Shards",
     "Text",
     "Xor",
+    "from_hugging_face",
+    "from_torch",
     "sampler",
 ]

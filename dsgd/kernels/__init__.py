@@ -32,14 +32,14 @@ KERNELS: dict[str, Callable[[Network], Kernels]] = {
 }
 
 
-def network(module: nn.Module, criterion: str) -> Network:
+def network(module: nn.Module, criterion: str | Criterion) -> Network:
     """The `Network` over a module's trainable parameters, in the module's own order, on the device where they lie."""
     shapes = {name: tuple(leaf.shape) for name, leaf in module.named_parameters()}
     layout = Layout(tuple(shapes), tuple(shapes.values()))
     return Network(module, layout, criterion, way_of(module, criterion))
 
 
-def way_of(module: nn.Module, criterion: str) -> str:
+def way_of(module: nn.Module, criterion: str | Criterion) -> str:
     """The kernels for a module: by a fixed rule and never by a timing, so that the numbers stay the same.
 
     Vmapped kernels are not captured: what torch.func does meanwhile, such as copies from the host, is not ours to know.

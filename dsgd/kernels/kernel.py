@@ -117,6 +117,11 @@ class Network:
             return (outputs[..., 0] - signs(y, outputs)).square()
         return cross_entropy(outputs.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
 
+    @property
+    def classifies(self) -> bool:
+        """Whether there is an output for each class."""
+        return callable(self.criterion) or self.criterion == "cross_entropy"
+
     def hits(self, outputs: Tensor, y: Tensor) -> Tensor | None:
         """Which of the outputs (..., B, classes) say the label of y (..., B); None where there are no labels.
 

@@ -41,7 +41,7 @@ class ClassAccuracy:
 
     def __call__(self, snapshot: Snapshot) -> Values:
         judged = snapshot.judged()
-        if judged.network.criterion != "cross_entropy":
+        if not judged.network.classifies:
             return {}
         mean = class_accuracies(judged.network, judged.mean, snapshot.test)
         counts = snapshot.train.y.bincount(minlength=mean.shape[1])[: mean.shape[1]]

@@ -109,7 +109,7 @@ class Drift:
         from dsgd.adaptation import Csfa, Prototypes
         from dsgd.models.cosine import with_output
 
-        known = _known(data.train.y, data.test.y, data.criterion)
+        known = _known(data.train.y, data.test.y, data.criterion == "cross_entropy")
         if known:
             for _ in self._stream(known, (0.0, 1.0)).sessions(data.test, 0):
                 pass
@@ -185,13 +185,13 @@ def classifier(snapshot: Snapshot) -> Prototypes:
 
 
 def _known_to(snapshot: Snapshot) -> int:
-    return _known(snapshot.train.y.cpu().numpy(), snapshot.test.y.cpu().numpy(), snapshot.network.criterion)
+    return _known(snapshot.train.y.cpu().numpy(), snapshot.test.y.cpu().numpy(), snapshot.network.classifies)
 
 
-def _known(train: Labels, test: Labels, criterion: object) -> int:
+def _known(train: Labels, test: Labels, classifies: bool) -> int:
     """The number of classes trained on, where others are in the test split alone; else 0."""
     known, held_out = np.unique(train).tolist(), np.unique(test).tolist()
-    emerge = criterion == "cross_entropy" and known == held_out[: len(known)] != held_out
+    emerge = classifies and known == held_out[: len(known)] != held_out
     return len(known) if emerge and known == list(range(len(known))) else 0
 
 

@@ -84,7 +84,7 @@ class Uncertainty:
 
     def __call__(self, snapshot: Snapshot) -> Values:
         judged = snapshot.judged()
-        if judged.network.criterion != "cross_entropy":
+        if not judged.network.classifies:
             return {}
         exam = self._exam(snapshot, judged.network)
         values: Values = {}

@@ -9,6 +9,7 @@ from dsgd.models.linear import Linear
 from dsgd.models.mlp import Mlp
 from dsgd.models.model import Model
 from dsgd.models.neural_lm import NeuralLm
+from dsgd.models.own import from_torch
 from dsgd.models.quadratic import Quadratic
 from dsgd.models.quadratic_regression import QuadraticRegression
 from dsgd.models.resnet import ResNet8, ResNet18
@@ -47,4 +48,5 @@ __all__ = [
     "SimBn",
     "Transformer",
     "TwoLayer",
+    "from_torch",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from topologies.arguments import KnobError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -44,11 +46,12 @@ def check_loss(loss: Loss, data: DataSet) -> None:
         return
     name = type(loss).__name__
     if data.criterion == "output":
-        raise ValueError(f"loss is {name}, but the model's output is itself the loss; leave loss out")
+        raise KnobError("loss", f"loss is {name}, but the model's output is itself the loss; leave loss out")
     outputs, y = torch.zeros(2, 3, data.outputs), torch.zeros(2, 3, dtype=torch.int64)
     given = tuple(getattr(loss(outputs, y), "shape", ()))
     if given != (2, 3):
-        raise ValueError(
+        raise KnobError(
+            "loss",
             f"loss is {name}, which makes of outputs {tuple(outputs.shape)} and labels (2, 3) something of shape "
-            f"{given}; it must be (2, 3), a number for each example"
+            f"{given}; it must be (2, 3), a number for each example",
         )

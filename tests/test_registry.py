@@ -93,5 +93,5 @@ def test_what_is_no_part_is_refused(kind: str, name: str, part: Any, message: st
 
 def test_a_knob_of_an_unknown_type_is_refused() -> None:
     part = dataclass(frozen=True)(type("Mine", (Plain,), {"__annotations__": {"a": "Gone"}, "a": 1}))
-    with pytest.raises(ValueError, match="gradient mine has a knob of a type that is not there .*'Gone'"):
+    with pytest.raises(ValueError, match=r"gradient mine has a knob of a type that is not there .*'Gone'"):
         dsgd.register("gradient", "mine")(part)

@@ -1,0 +1,102 @@
+"""Any torch module as a model: knobs, weights from a file, and the layers that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import dsgd
+from dsgd.config import read
+from dsgd.fingerprint import key
+from dsgd.models import from_torch
+from dsgd.run import Run
+
+
+@from_torch
+def net(shape: tuple[int, ...], classes: int, width: int = 4) -> nn.Module:
+    """A hidden layer and no more."""
+    first = nn.Linear(shape[0] * shape[1] * shape[2], width)
+    return nn.Sequential(nn.Flatten(), first, nn.Tanh(), nn.Linear(width, classes))
+
+
+def of(*layers: nn.Module) -> Any:
+    def made(shape: tuple[int, ...], classes: int) -> nn.Module:
+        return nn.Sequential(*layers)
+
+    return from_torch(made)()
+
+
+def test_the_arguments_are_knobs_and_the_module_is_trained(small: Callable[..., Run]) -> None:
+    run = small(model=net(width=3, smooth=True))
+    assert dsgd.train(run).params["1.weight"].shape == (4, 3, 64)
+    assert run.describe()["model"] == {"name": "net", "width": 3, "smooth": True, "weights": None}
+    assert (run.smooth, small(model=net()).smooth, net.__doc__) == (True, False, "A hidden layer and no more.")
+
+
+@pytest.mark.usefixtures("own_parts")
+def test_a_configuration_reads_its_knobs() -> None:
+    dsgd.register("model", "net")(net)
+    given = {"task": "digits", "model": {"name": "net", "width": 3}}
+    assert read(given).run.model == net(3)
+    with pytest.raises(ValueError, match=r"model.width: 'a' given; allowed is a whole number"):
+        read({"task": "digits", "model": {"name": "net", "width": "a"}})
+
+
+def test_weights_from_a_file_are_where_it_starts(small: Callable[..., Run], tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path, learnt = tmp_path / "net.safetensors", net().build((1, 8, 8), 10)
+    save_file(learnt.state_dict(), path)
+    run = small(model=net(weights=str(path)), steps=1, dtype="float32", snapshot_every=1)
+    seen: dict[int, Any] = {}
+
+    class Seen:
+        stepped = measured = event = staticmethod(lambda *_, **__: None)
+
+        def snapshotted(self, step: int, params: Any) -> None:
+            seen[step] = {name: leaf.clone() for name, leaf in params.items()}
+
+    dsgd.train(run, observers=[Seen()])
+    assert torch.equal(seen[0]["1.weight"], learnt.state_dict()["1.weight"].expand(4, -1, -1))
+    before = key(run)
+    save_file({name: leaf + 1 for name, leaf in learnt.state_dict().items()}, path)
+    assert key(run) != before
+    with pytest.raises(ValueError, match=r"is of another model: 3 of another shape, the first 1.weight"):
+        net(width=5, weights=str(path)).build((1, 8, 8), 10)
+    with pytest.raises(ValueError, match="starts is own, but the model starts from the file"):
+        replace(run, starts="own")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            of(nn.BatchNorm2d(1)),
+            "^made has BatchNorm2d at 0, whose running statistics change in place; take dsgd.kernels",
+        ),
+        (of(nn.Linear(4, 4), nn.Dropout()), "^made has Dropout at 1, which is random; give it p=0, or leave it out$"),
+        (from_torch(lambda shape, classes: 3)(), "^<lambda> gave int; it must give a torch.nn.Module$"),
+    ],
+)
+def test_what_replicas_cannot_share_is_refused(model: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.build((1, 8, 8), 10)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda shape: nn.Identity(), "must take the inputs' shape, the number of classes, and its knobs by name"),
+        (lambda shape, classes, **knobs: nn.Identity(), "and its knobs by name"),
+        (lambda shape, classes, weights: nn.Identity(), "has an argument weights, which every model has already"),
+    ],
+)
+def test_a_function_of_other_arguments_is_refused(factory: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_torch(factory)

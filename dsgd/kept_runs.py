@@ -170,7 +170,7 @@ def default_workers(backend: Backend) -> int:
     return os.cpu_count() or 1 if here else 1
 
 
-def _begin_worker(threads: int, known: tuple[plugins.Plugin, ...]) -> None:
+def _begin_worker(threads: int, known: tuple[plugins.Plugin, ...] = ()) -> None:
     """Limits torch's threads, and ends this process with the one that started it, however that one ends.
 
     The user's files that it is to know were run as they arrived.

@@ -14,6 +14,7 @@ from dsgd.data.long_tail import LongTail
 from dsgd.data.no_data import NoData
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.regression import Regression
+from dsgd.data.river import River
 from dsgd.data.sampling import Sampler, sampler
 from dsgd.data.text import Text
 from dsgd.data.xor import Xor
@@ -31,6 +32,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "emerging_classes": EmergingClasses,
     "text": Text,
     "xor": Xor,
+    "river": River,
 }
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "NoData",
     "Partition",
     "Regression",
+    "River",
     "Sampler",
     "Shards",
     "Text",

@@ -16,19 +16,19 @@ Departures Embeddings begin at N(0, 1), so that the noise is 0.1, 0.3 and 1: d i
            smaller scale. With fine-tuning text for half a pass instead of five no perturbation gains anything in the
            domain, nor with a transformer that costs as much (pre-trained to a perplexity of 10.4, not 8.5). Radii are
            not tuned here: those of SAM, ASAM and Fisher SAM are the paper's.
-Expect     Of the pilot six of sixteen methods are trained so far (seeds 0 to 9), TRAM's not among them. Adam takes the
-           perplexity from 8.48 to 7.42 in the domain and from 5.97 to 9.30 zero-shot. Less Adam's, in the domain and
-           zero-shot: SAM -0.055, -0.29; ASAM -0.074, -0.45; Fisher SAM -0.091, -0.52; the constant radius of 0.8
-           -0.092, -0.56. But Adam with 0.4 of the learning rate has -0.031 [-0.048, -0.014] and -2.47 [-2.68, -2.25]:
-           what a perturbation keeps, small steps keep several times over. Trials of three seeds: TRAM-x at noise 1
-           -0.091, -0.59, at 0.3 -0.014, -0.08; the start as target -0.038, -0.19; the step before nothing, with d
-           8e-5. On the ring (two seeds) Adam ends at 7.53 and 7.22, which small steps of a single model better in
-           both, TRAM-x gains nothing in the domain, and d of the step before is a third of a single model's, so that
-           it is no proxy of the consensus distance: those claims should be refuted.
-Seeds      Criteria are the bars of earlier trials (in the domain -0.05, zero-shot 0.02) and of the trials above, on
-           seeds 0 to 9; they are judged on seeds from 800 on. A seed is a start, its pre-training, mini-batches and
-           noise; the text and its held-out part are the same for all.
-Takes      smoke 3 seconds; standard 6 minutes on 2 cores, by what its first methods took; long (a transformer, more
+Expect     Pilot, 10 seeds: Adam takes the perplexity from 8.48 to 7.42 in the domain and from 5.97 to 9.30 zero-shot.
+           Less Adam's, in the domain and zero-shot: TRAM-x at noise 1 -0.090, -0.54; ASAM -0.074, -0.45; Fisher SAM
+           -0.091, -0.52; d's mean as a constant radius -0.092, -0.56, so that it is the size that matters, not that it
+           follows d; the start as target -0.039, -0.18; the step before nothing, with d 7e-5. But Adam with 0.4 of the
+           learning rate has -0.031 and -2.47: what a perturbation keeps, small steps keep several times over. On the
+           ring Adam ends at 7.52 and 7.23, which a single model's small steps better in both; TRAM-x keeps 0.31 more
+           there and learns 0.03 less; and d of the step before is a third of a single model's, no proxy of the
+           consensus distance. Refuted then: both of the step before, the start in the domain, small steps, and two of
+           the ring's.
+Seeds      Criteria are the bars of earlier trials (in the domain -0.05, zero-shot 0.02) and what the pilot showed, on
+           seeds 0 to 9 (pilots/trust_region.json); they are judged on seeds from 800 on. A seed is a start, its
+           pre-training, mini-batches and noise; the text and its held-out part are the same for all.
+Takes      smoke 3 seconds; standard 6 minutes on 2 cores, 12 where the seeds are doubled; long (a transformer, more
            text) and paper (the same with a larger one, for a GPU) were never timed.
 """
 
@@ -254,8 +254,9 @@ def _perplexities(ends: Ends) -> Iterator[Claim]:
     yield _claim("TRAM-x beside ASAM: zero-shot", ends.less(ONE, X, ZERO_SHOT, "ASAM"), None, 0.05, words)
     words = "zero-shot perplexity of TRAM-x less Adam's at the smaller learning rate: 0 or less"
     yield _claim("TRAM-x beside small steps: zero-shot", ends.less(ONE, X, ZERO_SHOT, SLOW), None, 0.0, words)
-    words = "perplexity in the domain less that with d's mean as a constant radius: 0 or less"
-    yield _claim("TRAM-x beside its constant radius", ends.less(ONE, X, PPL, "ASAM-constant"), None, 0.0, words)
+    words = "perplexity in the domain less that with d's mean as a constant radius: within 0.01"
+    constant = ends.less(ONE, X, PPL, "ASAM-constant")
+    yield _claim("TRAM-x: as good as a constant radius", constant, -0.01, 0.01, words)
 
 
 def _mechanism(ends: Ends) -> Iterator[Claim]:

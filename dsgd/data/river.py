@@ -40,7 +40,8 @@ class River:
 
     Inputs (features,) are standardised by the training examples' means and deviations; labels are numbered in their
     order. Another `split` is another draw of a synthetic stream, and another order of a recorded one, whose own is 0's.
-    In those named `_drift` the concept changes: sea's half way through, the others' all along.
+    In those named `_drift` the concept changes: sea's half way through, the others' all along. Mini-batches are drawn
+    at random, as of any data: what drifts is what is tested on.
     """
 
     stream: str = "sea_drift"

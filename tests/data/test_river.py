@@ -45,11 +45,15 @@ def test_another_split_is_another_draw_and_the_same_one_the_same(stream: str) ->
 
 
 def test_examples_stand_in_the_order_of_the_stream() -> None:
-    """And none is both trained and tested on."""
+    """So that none is both trained and tested on."""
     datasets = pytest.importorskip("river.datasets")
-    labels = [int(label) for _, label in datasets.Shuttle()][:500]
+    stream = list(datasets.Shuttle())[:500]
     found = River("shuttle", 300, 200).load()
-    assert [*found.train.y, *found.test.y] == labels
+    assert [*found.train.y, *found.test.y] == [int(label) for _, label in stream]
+    raw = np.array([list(inputs.values()) for inputs, _ in stream], np.float64)
+    scale = np.where(raw[:300].std(axis=0) > 0, raw[:300].std(axis=0), 1)
+    expected = (raw - raw[:300].mean(axis=0)) / scale
+    np.testing.assert_allclose(np.concatenate([found.train.x, found.test.x]), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_rule_of_sea_drift_changes() -> None:

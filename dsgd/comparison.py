@@ -10,6 +10,7 @@ from dsgd import measured
 from dsgd.pages import Table, inline, template
 from dsgd.records import flat, number_in
 from dsgd.run_report import cell
+from dsgd.typography import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +77,8 @@ def comparison(records: Sequence[Record]) -> Comparison:
     names = _in_groups(name for config in configs for name in config)
     settings = {name: [config.get(name) for config in configs] for name in names}
     differing = {name: values for name, values in settings.items() if any(value != values[0] for value in values)}
-    return Comparison(records, _labels(records, differing), differing, len(settings) - len(differing))
+    labels = [_drawn(label) for label in _labels(records, differing)]
+    return Comparison(records, labels, differing, len(settings) - len(differing))
 
 
 def _in_groups(names: Iterable[str]) -> list[str]:
@@ -119,6 +121,11 @@ def _labels(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -
     twice = {label for label in labels if labels.count(label) > 1}
     named = zip(labels, folders, strict=True)
     return [f"{label} ({folder})" if label in twice else label for label, folder in named]
+
+
+def _drawn(label: str) -> str:
+    """The label as matplotlib draws it: without what SVG cannot hold, and named though it begins with a line."""
+    return f" {one_line(label)}" if label.startswith("_") else one_line(label)
 
 
 def _folder_names(records: Sequence[Record]) -> list[str]:

@@ -7,8 +7,9 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from dsgd.figures import NARROW
-from dsgd.graph_drawings import MOST_NODES, draw_graph, draw_spectrum
+from dsgd.graph_drawings import MOST_NODES, REAL, draw_graph, draw_spectrum
 from dsgd.pages import Table
+from dsgd.typography import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def _graph(schedule: Any, far: list[float] | None, when: str) -> tuple[list[Figu
     if edges > MOST_EDGES:
         return [], [f"The graph's {edges} edges are not drawn: at most {MOST_EDGES} are told apart."]
     graph = topology.graph_object() if topology else _heard_in_a_period(schedule)
-    name = topology.graph if topology else type(schedule).__name__
+    name = one_line(topology.graph if topology else type(schedule).__name__)
     said = f"Colours: each replica's distance to their mean at {when}." if far else ""
     look: dict[str, Any] = {"values": far, "meaning": "distance to the mean", "width": NARROW}
     kind = topology.graph if topology else "circle"
@@ -88,7 +89,8 @@ def _spectrum(schedule: Any) -> tuple[list[Figure], float | None, list[str]]:
     W, of = found
     values = [complex(value) for value in spectrum(W)]
     slem = abs(values[1]) if len(values) > 1 else 0.0
-    said = f"Spectral gap {1 - slem:.4g}: what is shaded, or between the circles."
+    between = "between the circles" if any(abs(value.imag) > REAL for value in values) else "what is shaded"
+    said = f"Spectral gap {1 - slem:.4g}, {between}."
     return [draw_spectrum(values, slem, f"Spectrum of {of}", said)], 1 - slem, []
 
 

@@ -170,7 +170,7 @@ def events_table(record: Record) -> Table:
         (cell(event.get("time")), cell(event.get("event")), _details(event), cell(event.get("sentence")))
         for event in record.events
     ]
-    return Table("Events", ("time", "event", "details", ""), rows)
+    return Table("Events", ("time", "event", "details", "sentence"), rows)
 
 
 def cell(value: Any) -> Cell:

@@ -62,10 +62,10 @@ def reported(folder: Path, outputs: Outputs, watch: bool) -> dict[str, Any]:
     outputs.check()
     page = outputs.page or folder / PAGE
     found = _watched(folder, page) if watch else record_of(folder)
-    made = _made(found)
-    _write(made, page)
+    report = made(found)
+    _write(report, page)
     written: dict[str, Any] = {"run_dir": str(folder), "status": found.status, "report": str(page)}
-    return written | export(made.figures, made.tables, outputs, page)
+    return written | export(report.figures, report.tables, outputs, page)
 
 
 def export(figures: Sequence[Figure], tables: Sequence[Table], outputs: Outputs, page: Path | None) -> dict[str, str]:
@@ -119,7 +119,8 @@ def record_of(folder: Path) -> Record:
         raise ConfigError(str(error)) from None
 
 
-def _made(record: Record) -> RunReport:
+def made(record: Record) -> RunReport:
+    """The report of a run; without its network, and saying so, where its configuration names what is not here."""
     from dsgd.run_report import run_report
 
     by_file = shlex.join(["dsgd", "run", str(record.path / "config.yaml")])
@@ -142,10 +143,10 @@ def write_page(text: str, path: Path) -> None:
         write_atomically(path, text)
 
 
-def _write(made: RunReport, path: Path, refresh: int = 0) -> None:
+def _write(report: RunReport, path: Path, refresh: int = 0) -> None:
     from dsgd.run_report import render
 
-    write_page(render(made, refresh), path)
+    write_page(render(report, refresh), path)
 
 
 def _watched(folder: Path, page: Path) -> Record:
@@ -158,12 +159,12 @@ def _watched(folder: Path, page: Path) -> Record:
             if not found.running:
                 return found
             if shown is None or (found.rows, found.events) != (shown.rows, shown.events):
-                _write(_made(found), page, SECONDS_BETWEEN_PAGES)
+                _write(made(found), page, SECONDS_BETWEEN_PAGES)
                 shown = found
             _sleep_while_running(folder)
     except KeyboardInterrupt:
         if shown is not None:
-            _write(_made(shown), page)
+            _write(made(shown), page)
         raise
 
 

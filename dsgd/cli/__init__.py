@@ -248,6 +248,45 @@ def doctor(as_json: Json = False) -> None:
     printed.show(found, printed.pairs(found), as_json)
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run, or of a study.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page; by default in the folder.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="Also each table as a CSV file in there.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Also each figure as an SVG file in there.")] = None,
+    pdf: Annotated[Path | None, typer.Option(metavar="FILE.pdf", help="Also print the page, by Chromium.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Write it again and again while the run goes on.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a page about a run.
+
+    Headline numbers, curves, the network, the configuration: one file that needs no other. Of a study says where its
+    page is.
+    """
+    from dsgd.cli.reporting import Outputs, reported
+
+    written = reported(folder, Outputs(out, csv, svg, pdf), watch)
+    printed.show(written, printed.pairs(written), as_json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR RUN_DIR ...", help="Folders of runs.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with curves overlaid.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="Each table as a CSV file in there.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Each figure as an SVG file in there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what differs between runs.
+
+    In their configurations and in what they measured last; with --out as a page, their curves overlaid.
+    """
+    from dsgd.cli.comparing import compared
+
+    found, table = compared(runs, out, csv, svg)
+    printed.show(found, table, as_json)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of a command; whatever went wrong is said in a line each on stderr, never as a traceback."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall a shared machine

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -72,7 +73,7 @@ def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
     """A block a value, as high as it is between the least and the greatest; of many, one for the mean of neighbours."""
     count = min(width, len(values))
     edges = [len(values) * k // count for k in range(count + 1)] if count else []
-    means = [math.fsum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [math.fsum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     least, span = min(means, default=0.0), max(means, default=0.0) - min(means, default=0.0)
     return "".join(BLOCKS[round((mean - least) / span * (len(BLOCKS) - 1)) if span else 0] for mean in means)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dsgd.metrics import Metric
     from dsgd.run import Run
 
-SECONDS_FOR_FIRST, SECONDS_FOR_STEPS, SECONDS_FOR_METRICS = 5.0, 0.6, 0.4
+SECONDS_FOR_FIRST, SECONDS_FOR_STEPS, SECONDS_FOR_METRICS = 5.0, 0.6, 0.6
 MOST_STEPS = 200
 UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB")
 
@@ -46,10 +46,12 @@ def estimate(config: Config) -> dict[str, Any]:
     """
     run = config.run
     has = available(config.backend.torch_device()) if isinstance(config.backend, LocalBackend) else None
-    found = {"parameters": layout_of(run).d, "replicas": run.n, "memory_bytes": needed(run), "memory_available": has}
+    needs = needed(run)
+    found: dict[str, Any] = {"parameters": layout_of(run).d, "replicas": run.n}
+    found |= {"memory_bytes": needs, "memory_available": has}
     if not isinstance(config.backend, LocalBackend):
         return found | _unknown("timed is only a run in one place, backend=local")
-    if has is not None and has < found["memory_bytes"]:
+    if has is not None and has < needs:
         return found | _unknown("it needs more memory than there is, and would be refused")
     timing = timed(replace(run, pretraining=Scratch()), config.backend)
     sent = {"bytes_a_step": timing.bytes_a_step}

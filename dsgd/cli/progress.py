@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dsgd.run import Run
 
 SHOWN = {"test_accuracy_mean_model": "test accuracy", "train_loss_mean_model": "train loss"}
-SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_LINES, SECONDS_BETWEEN_LOOKS = 5.0, 0.25
 SLOW = 2.0  # seconds; what took longer to measure is said before it is measured again
 
 Clock = Callable[[], float]
@@ -134,6 +134,39 @@ def study_progress() -> Iterator[Count]:
             yield count
     else:
         yield count_lines(_to_stderr)
+
+
+class Together:
+    """An observer of several runs, at once or in turn, that tells `count` between two that are done how far they are.
+
+    `steps` are those of all runs that are to be trained. Called as a `Count` itself, when a run is done.
+    """
+
+    def __init__(self, steps: int, count: Count, clock: Clock = time.monotonic) -> None:
+        self.steps, self.count, self.clock = steps, count, clock
+        self.taken, self.began, self.told = 0, clock(), clock()
+        self.standing = 0, 0, ""
+
+    def __call__(self, done: int, total: int, label: str, left: float | None) -> None:
+        self.standing = done, total, label
+        self.count(done, total, label, left)
+
+    def stepped(self, step: int) -> None:
+        self.taken += 1
+        if (now := self.clock()) - self.told >= SECONDS_BETWEEN_LOOKS:
+            self.told = now
+            done, total, label = self.standing
+            left = (now - self.began) / self.taken * (self.steps - self.taken)
+            self.count(done, total, f"{self.taken / self.steps:.0%} of the steps  {label}", left)
+
+    def measured(self, row: Values) -> None:
+        """Nothing: too many runs to show what each measures."""
+
+    def snapshotted(self, step: int, params: Mapping[str, Tensor]) -> None:
+        """Nothing."""
+
+    def event(self, event: str, **details: object) -> None:
+        """Nothing."""
 
 
 def count_lines(say: Callable[[str], None], clock: Clock = time.monotonic) -> Count:

@@ -89,8 +89,8 @@ def _shown(found: Facts) -> str:
 
         return in_print(found["summary"])
     if found["kind"] != "run":
-        told = {name: found[name] for name in ("folder", "status", "study", "runs", "error") if name in found}
-        return printed.pairs(told)
+        names = ("folder", "status", "study", "runs", "error")
+        return printed.pairs({name: found[name] for name in names if name in found})
     return _of_run(found)
 
 

@@ -22,7 +22,7 @@ from dsgd import results
 from dsgd.atomic import write_atomically
 from dsgd.cli import printed
 from dsgd.cli.machine import writable
-from dsgd.cli.progress import study_progress
+from dsgd.cli.progress import Together, study_progress
 from dsgd.cli.signals import status_of, terminable
 from dsgd.cli.sweep_tables import csv_of_runs, csv_of_table, in_print, run_row, table_of
 from dsgd.cli.training import check_machine
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["MARK", "Asked", "conduct", "read_sweep"]
 
 MARK = "sweep.json"
+FINISHED = ("ok", "diverged")
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,13 @@ def _trained(asked: Asked, points: Sequence[Point], folder: Path, as_json: bool)
     folders = folders_of(points, folder)
     runs = {point.label: point.config.run for point in points}
     _write(folder, {"command": asked.command(), "finished": False})
-    with study_progress() as progress:
+    with study_progress() as count:
+        meter = Together(_steps_to_take(points, folders), count)
         kept = KeptRuns(
             folder,
             backend,
-            (),
-            progress,
+            (meter,),
+            meter,
             key,
             asked.workers or default_workers(backend),
             accepts_divergence=True,
@@ -154,6 +156,11 @@ def _trained(asked: Asked, points: Sequence[Point], folder: Path, as_json: bool)
     return error or _failures(rows)
 
 
+def _steps_to_take(points: Sequence[Point], folders: dict[str, Path]) -> int:
+    missing = (p for p in points if run_row(p.label, {}, folders[p.label])["status"] not in FINISHED)
+    return sum(point.config.run.steps for point in missing)
+
+
 def folders_of(points: Sequence[Point], folder: Path) -> dict[str, Path]:
     """Each run's folder: what differs, and the key of its result."""
     return {p.label: folder / "runs" / f"{file_name_of(p.choice)}-{key(p.config.run)[:8]}" for p in points}
@@ -166,7 +173,7 @@ def _summary(asked: Asked, folder: Path, rows: list[dict[str, Any]]) -> dict[str
         {
             "folder": folder,
             "command": asked.command(),
-            "finished": all(row["status"] in ("ok", "diverged") for row in rows),
+            "finished": all(row["status"] in FINISHED for row in rows),
             "swept": distinct,
             "versions": results.versions(),
             "git": results.git_commit(),

@@ -138,3 +138,22 @@ def test_a_terminal_without_colour_or_cursor_gets_plain_lines(tmp_path: Path) ->
         _, seen = on_a_terminal(tmp_path, ["run", *SMALL, "--json"], **variable)
         assert "step 4/4" in seen
         assert "\x1b" not in seen
+
+
+def test_runs_trained_together_say_how_many_of_their_steps_are_done() -> None:
+    now, said = [0.0], list[str]()
+    meter = progress.Together(40, progress.count_lines(said.append, lambda: now[0]), lambda: now[0])
+    meter(0, 2, "seed=0", None)
+    for step in range(1, 21):
+        now[0] = float(step)
+        meter.stepped(step)
+        meter.stepped(step)
+    meter(2, 2, "seed=1", 0.0)
+    assert said == [
+        "run 0/2  seed=0",
+        "run 0/2  17 s left  22% of the steps  seed=0",
+        "run 0/2  11 s left  48% of the steps  seed=0",
+        "run 0/2  5.7 s left  72% of the steps  seed=0",
+        "run 0/2  0.5 s left  98% of the steps  seed=0",
+        "run 2/2  0 s left  seed=1",
+    ]

@@ -103,7 +103,8 @@ def render(found: Comparison) -> str:
 def _headline(found: Comparison) -> str:
     if not found.settings:
         return f"Their configurations are the same in all {found.same} settings."
-    return f"{len(found.settings)} settings differ, {found.same} are the same."
+    differ = "setting differs" if len(found.settings) == 1 else "settings differ"
+    return f"{len(found.settings)} {differ}, {found.same} are the same."
 
 
 def _labels(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> list[str]:

@@ -19,7 +19,7 @@ from dsgd.loop import Stopped
 from dsgd.results import RunFolder, default_folder, read_history, refuse_occupied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -69,11 +69,12 @@ def trained(
 ) -> Outcome:
     """The run in its folder, from its start or from a checkpoint; the summary says `more` too."""
     run, world = config.run, checkpoint.world if checkpoint else None
-    tally = _tally(folder, checkpoint)
+    rows = read_history(folder.path) if checkpoint else []
+    tally = _tally(checkpoint, rows)
     damaged = _passed_over(folder.path, world.step if world else -1)
     keeper = FolderKeeper(folder, config.keeping, run.steps, origin(run), wish.stated, say, tally.before, damaged)
     try:
-        with progress(run.steps) as meter:
+        with progress(run, rows, str(folder.path)) as meter:
             result = config.backend.train(run, (folder, tally, meter), world, keeper)
         facts = tally.facts(run.n, result.seconds) | more
         counts = {name: getattr(result, name) for name in ("places", "bytes_crossed", "dropped")}
@@ -84,11 +85,10 @@ def trained(
         return folder.fail(error, **tally.facts(run.n), **more, metrics=tally.row), error
 
 
-def _tally(folder: RunFolder, checkpoint: Checkpoint | None) -> Tally:
+def _tally(checkpoint: Checkpoint | None, rows: Sequence[Values]) -> Tally:
     """The count as it stood at a checkpoint."""
     if checkpoint is None:
         return Tally()
-    rows = read_history(folder.path)
     return Tally(checkpoint.world.step, checkpoint.seconds, rows[-1] if rows else {})
 
 

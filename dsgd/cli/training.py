@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def train(config: Config, out: Path | None, as_json: bool) -> None:
     """A new run, in the folder `out` or one of its name."""
     folder = new_folder(out, config.name)
-    _check_machine(config)
+    check_machine(config)
     _tell(record(config, folder), folder, as_json)
 
 
@@ -36,11 +36,11 @@ def go_on(folder: Path, overrides: Sequence[str], strict: bool, other_version: b
         printed.say(f"{folder} is finished; nothing is left to do")
         printed.show(summary, printed.of_run(summary), as_json)
         return
-    _check_machine(config)
+    check_machine(config)
     _tell(resume(config, folder, strict=strict, other_version=other_version), folder, as_json)
 
 
-def _check_machine(config: Config) -> None:
+def check_machine(config: Config) -> None:
     """ConfigError for what this machine cannot do."""
     check_backend(config.backend, config.run)
     check_memory(config.run, config.backend)

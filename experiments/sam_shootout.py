@@ -465,8 +465,8 @@ def _table(ends: Ends, setting: str, place: str) -> Table:
         rows.append((name, cost, steps, *ends.shown(setting, place, name), *own))
     columns = ("method", "cost", "steps", "lr", "rho", "accuracy, %", "replicas', %", "rank", "diverged", "ECE", "NLL")
     caption = (
-        "Tuned knobs, with a star at an end of what was tried; means over seeds with 95 % intervals, best mean rank first; "
-        "diverged is a number of runs."
+        "Tuned knobs, with a star at an end of what was tried; means over seeds with 95 % intervals, best mean rank "
+        "first; diverged is a number of runs."
     )
     title = f"{WORDS[setting].capitalize()}, {WORDS[place]}"
     return Table(title, (*columns, "λ_max", "tr H", "ascent", "average"), rows, caption)

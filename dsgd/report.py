@@ -30,9 +30,10 @@ VERDICTS = {
         f"or more than {UNAVAILABLE_LIMIT:.0%} of the measurements are unavailable",
     ),
 }
+SMOKE = "The preset smoke shows that the study runs: these verdicts say nothing."
 CONTROLS = (
-    "A control violates a claim's assumptions on purpose: “supported” means that it missed what the claim predicts, "
-    "as it must, and so that the measurement can tell the difference."
+    "A control violates a claim's assumptions on purpose, or checks what must be so: “supported” means that it came "
+    "out as it must, and so that the measurement can tell the difference."
 )
 MEANINGS = (
     "Bounds are tested by one-sided t-tests, two for a criterion with two bounds; the p-values of all claims of the "
@@ -61,7 +62,7 @@ def render_html(
     """
     return template("report.html.j2", gaps=gaps, strip=strip, tested=tested).render(
         summary=summary,
-        headline=headline(summary["claims"]),
+        headline=headline(summary["claims"], summary["preset"]),
         calm=all(claim["verdict"] == "supported" for claim in summary["claims"]),
         controls=_controls(summary),
         definitions=definitions or {},
@@ -83,7 +84,7 @@ def render_markdown(
 ) -> str:
     """The same report as GitHub Markdown; its figures are files in `figures`, beside it."""
     parts = [f"# {plain(summary['study'])}", prose(summary["question"])]
-    parts += [f"**{prose(line)}**" for line in headline(summary["claims"])]
+    parts += [f"**{prose(line)}**" for line in headline(summary["claims"], summary["preset"])]
     parts += [prose(paragraph) for paragraph in paragraphs(summary.get("answer", ""))]
     parts += _listed("Symbols", definitions or {})
     title, claims = _markdown_table(Table("Claims and controls", CLAIM_COLUMNS, _rows(summary)))
@@ -101,9 +102,9 @@ def render_markdown(
     return "\n\n".join([*parts, prose(MEANINGS)]) + "\n"
 
 
-def headline(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+def headline(claims: Sequence[Mapping[str, Any]], preset: str = "") -> list[str]:
     """The verdicts in a few sentences: claims, controls, and how many of them are of one value, which is no test."""
-    sentences = []
+    sentences = [SMOKE] if preset == "smoke" else []
     for kind, word in (("claim", "supported"), ("control", "behaved as a control must")):
         counted = Counter(claim["verdict"] for claim in claims if claim["kind"] == kind)
         if total := counted.total():

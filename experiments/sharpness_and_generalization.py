@@ -115,7 +115,7 @@ class Settings:
     departures: tuple[str, ...] = ()
 
 
-SMALL = Settings(2, 0, 12, 40, 16, epochs=8, decay_steps=60, ln_epochs=4, bn_data=(4, 12), bn_width=8, bn_epochs=10)
+SMALL = Settings(2, 0, 30, 40, 16, epochs=8, decay_steps=60, ln_epochs=4, bn_data=(4, 12), bn_width=8, bn_epochs=10)
 presets = {
     "smoke": replace(SMALL, replicas=4, ring_width=16, ring_epochs=4, looks=2),
     "standard": Settings(),
@@ -423,9 +423,8 @@ def _answer(settings: Settings, found: Histories) -> str:
     paragraphs = (
         f"With biases 1-SAM ends at {said('bias-sam')} (the least trace is {_least(settings):.4g}), gradient descent "
         f"with weight decay at {said('bias-decay')}. Without biases 1-SAM ends at {said('none-sam')}, with sim-LN at "
-        f"{said('ln-sam')}, with sim-BN, on its own data, at {said('bn-sam')}. Explicit solutions with biases and with "
-        "sim-LN have the least trace and accuracy 0, and others the same trace and accuracy 1: the trace does not say "
-        "which.",
+        f"{said('ln-sam')}, with sim-BN, on its own data, at {said('bn-sam')}. The explicit solutions that memorise, "
+        "with biases and with sim-LN, have the trace of those that generalise, the least: it does not say which.",
         f"On a ring, with biases, the mean of the replicas ends at {said('ring-bias-sam')} with 1-SAM, C-SGD at "
         f"{said('central-bias-sam')}, one model at {said('one-bias-sam')}; without biases at "
         f"{said('ring-none-sam')}, {said('central-none-sam')} and {said('one-none-sam')}. With plain gradients, with "

@@ -402,11 +402,11 @@ def _answer(ends: Ends, claims: Sequence[Claim]) -> str:
     on_ring = fmean(ends.ends(RING, ADAM, ZERO_SHOT))
     open_ones = histories.not_supported(verdicts)
     return (
-        f"Fine-tuning with Adam raises the zero-shot perplexity from {before:.2f} to {after:.2f}. Perplexity less "
+        f"Fine-tuning with Adam takes the zero-shot perplexity from {before:.2f} to {after:.2f}. Perplexity less "
         f"Adam's: with TRAM-x at noise 1 {less(X)}; with ASAM at 0.5 {less('ASAM')}; with a smaller learning rate "
         f"alone {less(SLOW)}; with the model of the step before "
         f"{less(PREVIOUS)}, where d is {fmean(ends.d(ONE, PREVIOUS)):.1e} at the mean, so that it is Adam.\n\n"
-        f"On the ring Adam's zero-shot perplexity is {on_ring:.2f}, and less than that with TRAM-x {less(X, RING)}; "
+        f"On the ring Adam's zero-shot perplexity is {on_ring:.2f}; TRAM-x's less Adam's there {less(X, RING)}; "
         f"d of the step before is {fmean(ends.d(RING, PREVIOUS)):.1e} there."
         + (f"\n\nNot supported: {open_ones}." if open_ones else "")
     )

@@ -212,6 +212,11 @@ def test_the_headline_counts(verdicts, sentences):
     assert report.headline([{"kind": kind, "verdict": verdict} for kind, verdict in verdicts]) == sentences
 
 
+def test_the_headline_says_that_smoke_shows_nothing_else():
+    assert report.headline([a_claim()], "smoke") == [report.SMOKE, *report.headline([a_claim()])]
+    assert report.headline([a_claim()], "standard") == report.headline([a_claim()])
+
+
 def test_the_headline_says_that_one_value_is_no_test():
     told = report.headline([a_claim(), a_claim(n=1), a_claim(kind="control", n=1)])
     assert told[2:] == ["2 of these 3 verdicts compare one value; only more seeds are a test."]

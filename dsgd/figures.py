@@ -13,7 +13,7 @@ import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 INK = "#010203"  # stands for currentColor while matplotlib draws
 WIDTH, HEIGHT = 6.4, 4.0  # inches, at 72 SVG units an inch
+NARROW, LOW = 5.2, 3.3  # of drawings that stand side by side
 LIGHT, DARK = {"paper": "#fdfdfb", "ink": "#1d2126"}, {"paper": "#14171a", "ink": "#e2e5e8"}  # as the report's
 DARKENED = "@media (prefers-color-scheme: dark) {{ :root {{ color: {ink} }} .paper {{ fill: {paper} }} }}".format(
     **DARK
@@ -74,9 +75,16 @@ class Figure:
     caption: str = ""
 
 
+class Titled(Protocol):
+    """What has a title: a figure, a table."""
+
+    @property
+    def title(self) -> str: ...
+
+
 @contextmanager
-def canvas(height: float = HEIGHT) -> Iterator[tuple[Canvas, Axes]]:
-    """An empty drawing in the house style, `height` in inches; matplotlib's settings are as before when it is done."""
+def canvas(height: float = HEIGHT, width: float = WIDTH) -> Iterator[tuple[Canvas, Axes]]:
+    """An empty drawing in the house style, its sides in inches; matplotlib's settings are as before when it is done."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
@@ -85,7 +93,7 @@ def canvas(height: float = HEIGHT) -> Iterator[tuple[Canvas, Axes]]:
         mpl.rcdefaults()
         settings: Any = mpl.rcParams
         settings.update(STYLE)
-        empty = Canvas(figsize=(WIDTH, height), layout="constrained")
+        empty = Canvas(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(empty)
         yield empty, empty.add_subplot()
 
@@ -133,13 +141,15 @@ def standalone(figure: Figure) -> str:
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def file_names(figures: Sequence[Figure]) -> list[str]:
+def file_names(titled: Sequence[Titled], ending: str = ".svg") -> list[str]:
     """A file's name for each: the letters and digits of its title, numbered where that was taken."""
     names: list[str] = []
-    for figure in figures:
-        title = unicodedata.normalize("NFKD", figure.title).encode("ascii", "ignore").decode().lower()
+    for one in titled:
+        title = unicodedata.normalize("NFKD", one.title).encode("ascii", "ignore").decode().lower()
         stem = re.sub("[^a-z0-9]+", "-", title)[:LONGEST_NAME].strip("-") or "figure"
-        numbered = (f"{stem}-{count}.svg" if count > 1 else f"{stem}.svg" for count in range(1, len(figures) + 1))
+        numbered = (
+            f"{stem}-{count}{ending}" if count > 1 else f"{stem}{ending}" for count in range(1, len(titled) + 1)
+        )
         names.append(next(name for name in numbered if name not in names))
     return names
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from dsgd.figures import COLOURS, INK, WIDTH, Figure, canvas, rendered
+from dsgd.figures import COLOURS, INK, LOW, NARROW, WIDTH, Figure, canvas, rendered
+from dsgd.typography import symbols
 from topologies.sizes import squarest_factors
 
 if TYPE_CHECKING:
@@ -13,28 +14,96 @@ if TYPE_CHECKING:
 
     import networkx as nx
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
+REAL = 1e-9  # the imaginary part of a real number that was computed
 MOST_NODES, MOST_ARROWS = 1024, 300
 
 
-def draw_graph(graph: nx.Graph[Any], title: str, caption: str = "", *, kind: str = "") -> Figure:
+def draw_graph(
+    graph: nx.Graph[Any],
+    title: str,
+    caption: str = "",
+    *,
+    kind: str = "",
+    values: Sequence[float] | None = None,
+    meaning: str = "",
+    width: float = WIDTH,
+) -> Figure:
     """The nodes and edges of a graph, laid out as its `kind` (a key of topologies.GRAPHS) is usually drawn.
 
-    ValueError above 1024 nodes. Arrows show directions up to 300 edges.
+    ValueError above 1024 nodes. Arrows show directions up to 300 edges. `values`, one a node, colour them, and
+    `meaning` says beside the scale of colours what they are.
     """
     if len(graph) > MOST_NODES:
         raise ValueError(f"a drawing of {len(graph)} nodes shows nothing: at most {MOST_NODES} can be drawn")
     place = positions(graph, kind)
     xs, ys = zip(*(place[node] for node in graph), strict=True)
     flat = (max(ys) - min(ys)) / (max(xs) - min(xs) or 1)
-    with canvas(WIDTH * max(0.12, min(0.75, flat))) as (drawing, axes):
+    with canvas(width * max(0.12, min(0.75, flat)) + bool(values), width) as (drawing, axes):
         size = max(3.0, min(14.0, 90 / math.sqrt(len(graph) + 1)))
         _edges(axes, graph, place, bend=0.25 if kind == "torus" else 0.0, size=size)
-        axes.plot(xs, ys, "o", color=COLOURS[0], markersize=size, zorder=2, clip_on=False)
+        if values:
+            _coloured(drawing, axes, (xs, ys), values, size, symbols(meaning))
+        else:
+            axes.plot(xs, ys, "o", color=COLOURS[0], markersize=size, zorder=2, clip_on=False)
         axes.set_aspect("equal")
         axes.margins(0.08)
         axes.set_axis_off()
         return rendered(drawing, title, caption)
+
+
+def _coloured(
+    drawing: Canvas,
+    axes: Axes,
+    places: tuple[Sequence[float], Sequence[float]],
+    values: Sequence[float],
+    size: float,
+    meaning: str,
+) -> None:
+    """Nodes in colours, and their scale below."""
+    look: dict[str, Any] = {"cmap": "viridis", "edgecolors": INK, "linewidths": 0.8, "zorder": 2, "clip_on": False}
+    dots = axes.scatter(*places, c=values, s=(size + 2) ** 2, **look)
+    from matplotlib.ticker import MaxNLocator
+
+    scale = drawing.colorbar(dots, ax=axes, location="bottom", shrink=0.7, aspect=30, label=meaning)
+    scale.outline.set_visible(False)
+    scale.locator = MaxNLocator(4)
+    scale.update_ticks()
+
+
+def draw_spectrum(values: Sequence[complex], slem: float, title: str, caption: str = "") -> Figure:
+    """The eigenvalues of a mixing matrix: over their rank where they are real, else in the complex plane.
+
+    The spectral gap is the space between the two dotted lines, or circles: 1 and the second largest modulus, `slem`.
+    """
+    real = all(abs(value.imag) < REAL for value in values)
+    with canvas(LOW, NARROW) as (drawing, axes):
+        dotted: dict[str, Any] = {"color": INK, "alpha": 0.7, "linewidth": 1.0, "linestyle": (0, (1, 2))}
+        if real:
+            _ranked(axes, sorted((value.real for value in values), reverse=True), slem, dotted)
+        else:
+            _in_plane(axes, values, slem, dotted)
+        return rendered(drawing, title, caption)
+
+
+def _ranked(axes: Axes, values: Sequence[float], slem: float, dotted: dict[str, Any]) -> None:
+    axes.plot(range(1, len(values) + 1), values, "o", color=COLOURS[0], markersize=4, clip_on=False)
+    axes.axhspan(slem, 1, color=COLOURS[1], alpha=0.15, linewidth=0)
+    for height in (1, slem):
+        axes.axhline(height, **dotted)
+    if min(values) < 0:
+        axes.axhline(-slem, **dotted)
+    axes.set(xlabel="k", ylabel="k-th eigenvalue of W")
+
+
+def _in_plane(axes: Axes, values: Sequence[complex], slem: float, dotted: dict[str, Any]) -> None:
+    from matplotlib.patches import Circle
+
+    for radius in (1, slem):
+        axes.add_patch(Circle((0, 0), radius, fill=False, **dotted))
+    axes.plot([v.real for v in values], [v.imag for v in values], "o", color=COLOURS[0], markersize=4, clip_on=False)
+    axes.set(xlabel="real part", ylabel="imaginary part", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
 
 
 def positions(graph: nx.Graph[Any], kind: str = "") -> dict[Any, tuple[float, float]]:

@@ -43,6 +43,7 @@ class KeptRuns:
     key: Callable[[Run], str]
     workers: int = 1
     accepts_divergence: bool = False
+    runs_a_worker: int = RUNS_A_WORKER
 
     def folders(self, runs: Mapping[str, Run]) -> dict[str, Path]:
         """The folder of each run, by label; equal runs share one. FileNotFoundError where a run's data is missing."""
@@ -54,7 +55,7 @@ class KeptRuns:
         missing = {label: (runs[label], folder) for folder, label in distinct.items() if not self._finished(folder)}
         finished, failures = len(distinct) - len(missing), []
         left = Remaining({label: run.steps for label, (run, _) in missing.items()})
-        workers = max(1, min(self.workers, len(missing) // RUNS_A_WORKER))
+        workers = max(1, min(self.workers, len(missing) // self.runs_a_worker))
         if getattr(self.backend, "spreads", False):
             outcomes = self._spread(missing)
         else:

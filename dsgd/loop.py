@@ -112,7 +112,7 @@ def keep(simulation: Simulation, world: World, keeper: Keeper) -> None:
 
 def look(simulation: Simulation, world: World, observers: Sequence[Observer], history: list[Values]) -> None:
     """Measures and records what is due after the world's steps; `Diverged` if that is not finite."""
-    due = [metric for metric in simulation.run.metrics if _due(metric, world.step, simulation.run)]
+    due = metrics_due(simulation.run, world.step)
     row = measured(simulation, world, due)
     if row is not None:
         history.append(row)
@@ -146,7 +146,12 @@ def measured(simulation: Simulation, world: World, due: Sequence[Metric]) -> Val
 
 def anything_due(run: Run, step: int) -> bool:
     """Whether something is measured or recorded after so many steps."""
-    return any(_due(metric, step, run) for metric in run.metrics) or step == run.steps or _recorded(run, step)
+    return bool(metrics_due(run, step)) or step == run.steps or _recorded(run, step)
+
+
+def metrics_due(run: Run, step: int) -> list[Metric]:
+    """What is measured after so many steps."""
+    return [metric for metric in run.metrics if _due(metric, step, run)]
 
 
 def _recorded(run: Run, step: int) -> bool:

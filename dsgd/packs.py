@@ -1,4 +1,4 @@
-"""Several runs that differ in their seed or graph as one ensemble: their rows one below the other, W block-diagonal.
+"""Runs that differ in seed, graph or the data's draw as one ensemble: their rows one below the other, W block-diagonal.
 
 A step of a small run costs more in calls than in arithmetic; a pack pays for the calls once. Each run keeps its own
 streams, mini-batches and metrics, and its numbers are those that it has alone.
@@ -21,11 +21,11 @@ from dsgd.communicators import Local
 from dsgd.divergence import Diverged, not_finite
 from dsgd.gossip import Mix, gossiped
 from dsgd.kernels.batch_norm import batch_norms
-from dsgd.kernels.sim_bn import joint
+from dsgd.kernels.sim_bn import joint, one_for_all
 from dsgd.loop import Observer, Result, anything_due, look
 from dsgd.metrics import Split, Values
 from dsgd.mixing import neighbours, operator_of_blocks
-from dsgd.objectives import Batch, Objective, Tilted
+from dsgd.objectives import Batch, Objective, Tilted, network
 from dsgd.perturbations import Noise
 from dsgd.run import Run
 from dsgd.simulation import MOST_MATRICES, Simulation, World, estimated
@@ -71,7 +71,7 @@ def _most(kind: Run) -> int:
         return 1
     data = kind.task.data.load()
     module = module_for(kind.model, data)
-    if batch_norms(module):
+    if batch_norms(module) or not one_for_all(network(module, data.criterion)):
         return 1
     d = sum(leaf.numel() for leaf in module.parameters())
     return max(1, min(MOST_ROWS // kind.n, MOST_NUMBERS // (kind.n * d)))

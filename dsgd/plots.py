@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dsgd.figures import COLOURS, INK, Figure, canvas, rendered
+from dsgd.figures import COLOURS, INK, LOW, NARROW, Figure, canvas, rendered
 from dsgd.typography import RAISED, symbols
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 TALL = 5.2  # inches, for a plane
 MOST_LEVELS = 10  # contour lines, about
 DENSEST = 0.3  # opacity of the ink above the highest of them
+MOST_POINTS, MOST_MARKERS = 400, 10  # of a trace
 WITHIN_TEN = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))  # levels in a power of ten, as many as are not too many
 
 
@@ -80,6 +81,49 @@ def curves(
         _plain_log_ticks(axes)
         _legend(drawing, axes)
         return rendered(drawing, title, caption)
+
+
+def traces(
+    title: str, series: Sequence[Series], xlabel: str, ylabel: str, caption: str = "", *, logarithmic: str = ""
+) -> Figure:
+    """What was measured over steps: lines, and a band from `lo` to `hi` where a curve has them; as `curves` otherwise.
+
+    Of a long curve every few points' least and greatest are drawn, at most 400. One without points keeps its colour
+    from the others, and is not named.
+    """
+    with canvas(LOW, NARROW) as (drawing, axes):
+        axes.set(xlabel=symbols(xlabel), ylabel=symbols(ylabel))
+        axes.set(**{f"{axis}scale": "log" for axis in logarithmic})
+        for place, curve in enumerate(_drawable(thinned(one), logarithmic) for one in series):
+            if not curve.x:
+                continue
+            look = _look(place, curve.label) | {"markevery": max(1, len(curve.x) // MOST_MARKERS), "markersize": 4}
+            axes.plot(curve.x, _floats(curve.y), **look)
+            if curve.lo is not None and curve.hi is not None:
+                ends = (_floats(curve.lo), _floats(curve.hi))
+                axes.fill_between(curve.x, *ends, color=look["color"], alpha=0.2, linewidth=0)
+        axes.locator_params(axis="x", nbins=6)
+        _plain_log_ticks(axes)
+        _legend(drawing, axes)
+        return rendered(drawing, title, caption)
+
+
+def thinned(curve: Series, most: int = MOST_POINTS) -> Series:
+    """The curve, if it has more points than `most` by the least and the greatest of every few, and its last."""
+    size = math.ceil(2 * len(curve.x) / most)
+    if len(curve.x) <= most:
+        return curve
+    kept = {len(curve.x) - 1}
+    for start in range(0, len(curve.x), size):
+        among = range(start, min(start + size, len(curve.x)))
+        found = [i for i in among if curve.y[i] is not None] or among
+        kept |= {pick(found, key=lambda i: curve.y[i] or 0.0) for pick in (min, max)}
+
+    def taken(values: Sequence[Any]) -> list[Any]:
+        return [values[i] for i in sorted(kept)]
+
+    lo, hi = (None if ends is None else taken(ends) for ends in (curve.lo, curve.hi))
+    return replace(curve, x=taken(curve.x), y=taken(curve.y), lo=lo, hi=hi)
 
 
 def surface(

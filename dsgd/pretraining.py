@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from dsgd.data import DataSet, DataSource
 from dsgd.data.sampling import reshuffled_passes
+from dsgd.knobs import check_least
 from dsgd.models import Model
 from dsgd.randomness import Key, stream_key
 from dsgd.tasks import module_for
@@ -16,11 +18,15 @@ from dsgd.threads import torch_threads
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+_DRAWING = Lock()  # modules draw their weights from torch's one generator
 STARTS_KEPT = 64  # a study's runs begin where others of the same seed do
 
 
 class Pretraining(Protocol):
-    """`start` is a model's start for a run's data, on the CPU; `whose` is empty, or a replica's number."""
+    """`start` is a model's start for a run's data, on the CPU; `whose` is empty, or a replica's number.
+
+    One that does not fit all data has `check(data)`, which raises ValueError before the run.
+    """
 
     def start(self, model: Model, data: DataSet, seed: int, *whose: Key) -> nn.Module: ...
 
@@ -33,7 +39,7 @@ class Scratch:
         """The model at the random start of the seed, or of one replica; the same on every device."""
         import torch
 
-        with torch.random.fork_rng(devices=[]):
+        with _DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_key(seed, "start", *whose))
             return module_for(model, data)
 
@@ -51,22 +57,23 @@ class Pretrained:
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_least(self, steps=1, batch_size=1)
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; it must be greater than 0")
 
     def start(self, model: Model, data: DataSet, seed: int, *whose: Key) -> nn.Module:
-        """The model where its training ends; ValueError where the data are not like the run's."""
+        """The model where its training ends, but for what it holds of the data themselves."""
+        module = Scratch().start(model, data, seed, *whose)
+        module.load_state_dict(_trained(_Start(self, model, seed, whose)), strict=False)
+        return module
+
+    def check(self, data: DataSet) -> None:
+        """ValueError where a run's data are not like those that are trained on."""
         own = self.data.load()
         if _kind(own) != _kind(data) or own.criterion != "cross_entropy":
             raise ValueError(
-                f"the pretraining's data have {_said(own)}, the run's {_said(data)}; take alike data for cross_entropy"
+                f"its data have {_said(own)}, the run's {_said(data)}; take data that are alike, under cross_entropy"
             )
-        module = Scratch().start(model, data, seed, *whose)
-        module.load_state_dict(_trained(_Start(self, model, seed, whose)))
-        return module
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def _trained(start: _Start) -> dict[str, Tensor]:
             optimizer.zero_grad()
             cross_entropy(module(x[batch]), y[batch]).backward()
             optimizer.step()
-    return {name: leaf.detach() for name, leaf in module.state_dict().items()}
+    return {name: leaf.detach() for name, leaf in module.named_parameters()}
 
 
 PRETRAININGS: dict[str, type[Pretraining]] = {"scratch": Scratch, "pretrained": Pretrained}

@@ -1,31 +1,24 @@
-"""The report of a study: one self-contained page, and the same in Markdown, from its summary, tables and figures.
-
-The page loads nothing and runs nothing: its content security policy allows only its own style. Every text is escaped,
-for names come from configs and are hostile until shown otherwise; a figure's SVG is checked to hold drawing only.
-"""
+"""The report of a study: one self-contained page, and the same in Markdown, from its summary, tables and figures."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsgd.figures import FOLDER, check_inert, file_names
+from dsgd.figures import FOLDER, file_names
+from dsgd.pages import Cell, inline, number, template
+from dsgd.pages import Table as Table
+from dsgd.pages import paragraphs as paragraphs
 from dsgd.statistics import LEVEL, UNAVAILABLE_LIMIT
 from dsgd.typography import duration, symbols, written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jinja2 import Template
-    from markupsafe import Markup
-
     from dsgd.figures import Figure
 
-Cell = str | float | int | None
 Summary = dict[str, Any]
 
 VERDICTS = {
@@ -37,9 +30,10 @@ VERDICTS = {
         f"or more than {UNAVAILABLE_LIMIT:.0%} of the measurements are unavailable",
     ),
 }
+SMOKE = "The preset smoke shows that the study runs: these verdicts say nothing."
 CONTROLS = (
-    "A control violates a claim's assumptions on purpose: “supported” means that it missed what the claim predicts, "
-    "as it must, and so that the measurement can tell the difference."
+    "A control violates a claim's assumptions on purpose, or checks what must be so: “supported” means that it came "
+    "out as it must, and so that the measurement can tell the difference."
 )
 MEANINGS = (
     "Bounds are tested by one-sided t-tests, two for a criterion with two bounds; the p-values of all claims of the "
@@ -52,26 +46,7 @@ MEANINGS = (
     "is the distance from the estimate to the nearest bound."
 )
 CLAIM_COLUMNS = ("", "claim", "kind", "estimate", "95 % interval", "n", "criterion", "verdict")
-NUMERAL = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 STRIP_WIDTH = 160.0
-
-
-@dataclass(frozen=True)
-class Table:
-    """A titled table; each row has one cell a column."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    caption: str = ""
-
-    @property
-    def numeric(self) -> set[int]:
-        """The columns that hold numbers, as such or in digits, and nothing else but gaps."""
-        columns = enumerate(zip(*self.rows, strict=True))
-        return {
-            i for i, cells in columns if all(not isinstance(cell, str) or NUMERAL.fullmatch(cell) for cell in cells)
-        }
 
 
 def render_html(
@@ -85,17 +60,14 @@ def render_html(
 
     ValueError for a figure that is not inert.
     """
-    from markupsafe import Markup
-
-    return _page().render(
+    return template("report.html.j2", gaps=gaps, strip=strip, tested=tested).render(
         summary=summary,
-        headline=headline(summary["claims"]),
+        headline=headline(summary["claims"], summary["preset"]),
         calm=all(claim["verdict"] == "supported" for claim in summary["claims"]),
         controls=_controls(summary),
         definitions=definitions or {},
         tables=tables,
-        # check_inert has read every figure, so its text may pass unescaped
-        figures=[(figure, Markup(check_inert(figure.svg))) for figure in figures],
+        figures=inline(figures),
         notes=notes,
         facts=facts(summary),
         verdicts=VERDICTS,
@@ -112,7 +84,7 @@ def render_markdown(
 ) -> str:
     """The same report as GitHub Markdown; its figures are files in `figures`, beside it."""
     parts = [f"# {plain(summary['study'])}", prose(summary["question"])]
-    parts += [f"**{prose(line)}**" for line in headline(summary["claims"])]
+    parts += [f"**{prose(line)}**" for line in headline(summary["claims"], summary["preset"])]
     parts += [prose(paragraph) for paragraph in paragraphs(summary.get("answer", ""))]
     parts += _listed("Symbols", definitions or {})
     title, claims = _markdown_table(Table("Claims and controls", CLAIM_COLUMNS, _rows(summary)))
@@ -130,9 +102,9 @@ def render_markdown(
     return "\n\n".join([*parts, prose(MEANINGS)]) + "\n"
 
 
-def headline(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+def headline(claims: Sequence[Mapping[str, Any]], preset: str = "") -> list[str]:
     """The verdicts in a few sentences: claims, controls, and how many of them are of one value, which is no test."""
-    sentences = []
+    sentences = [SMOKE] if preset == "smoke" else []
     for kind, word in (("claim", "supported"), ("control", "behaved as a control must")):
         counted = Counter(claim["verdict"] for claim in claims if claim["kind"] == kind)
         if total := counted.total():
@@ -157,27 +129,6 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("commit", summary["git"] or "unknown, not run from a checkout"),
         ("machine", f"{machine['platform']}, {machine['cpus']} CPUs, device {machine['device']}"),
     ]
-
-
-def number(value: Cell) -> str:
-    """A cell's text: four significant digits, whole numbers whole, a dash for what is missing."""
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, bool | str):
-        return str(value)
-    return (str(value) if isinstance(value, int) else f"{value:.4g}").replace("-", "−")
-
-
-def typeset(text: str) -> Markup:
-    """`text` as HTML, escaped, with the signs and the subscripts of print: G_A is a G with a small A below."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"(?<!\w)([^\W\d_])_(\w+)", r"\1<sub>\2</sub>", str(escape(symbols(text)))))
-
-
-def paragraphs(text: str) -> list[str]:
-    """The paragraphs of a text, which are parted by blank lines."""
-    return [part for part in re.split(r"\s*\n\s*\n\s*", text.strip()) if part]
 
 
 def tested(claim: Mapping[str, Any]) -> str:
@@ -215,15 +166,6 @@ def plain(text: object) -> str:
 def prose(text: str) -> str:
     """`text` for Markdown, with the signs of print."""
     return plain(symbols(text))
-
-
-def _page() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = FileSystemLoader(Path(__file__).parent / "templates")
-    pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {f.__name__: f for f in (gaps, number, paragraphs, strip, symbols, tested, typeset, written)}
-    return pages.get_template("report.html.j2")
 
 
 def _look(summary: Summary) -> str:

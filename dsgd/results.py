@@ -150,8 +150,12 @@ def read_history(path: str | Path) -> list[Row]:
 
     A last line without its end was cut by a crash, and is left out.
     """
-    file = Path(path) / METRICS
-    return [_row(file, number, line) for number, line in enumerate(_whole_lines(file), start=1)]
+    return _rows(Path(path) / METRICS)
+
+
+def read_events(path: str | Path) -> list[Row]:
+    """What happened in a run's folder, oldest first; as `read_history` otherwise."""
+    return _rows(Path(path) / EVENTS)
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
@@ -265,6 +269,10 @@ def describe_error(error: BaseException) -> str:
 def _whole_lines(file: Path) -> list[str]:
     """The lines of a file that have their end."""
     return [f"{line}\n" for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def _rows(file: Path) -> list[Row]:
+    return [_row(file, number, line) for number, line in enumerate(_whole_lines(file), start=1)]
 
 
 def _row(file: Path, number: int, text: str) -> dict[str, Any]:

@@ -63,12 +63,14 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
             if data.criterion == "output"
             else f"model {model} is a loss without data; add task=no_data and batch_size=full, or take another model",
         )
-    if data.outputs != data.classes and getattr(run.gradient, "classifies", False):
-        kind = type(run.gradient).__name__
-        raise KnobError("gradient", f"gradient {kind} needs an output for each class, and task xor has one for both")
-    if data.criterion == "output" and getattr(run.gradient, "classifies", False):
-        kind = type(run.gradient).__name__
-        raise KnobError("gradient", f"gradient {kind} needs classes and labels, and model {model} has none")
+    if getattr(run.gradient, "classifies", False) and (data.criterion == "output" or data.outputs != data.classes):
+        kind, task = (PARTS.get(type(part), type(part).__name__) for part in (run.gradient, run.task.data))
+        raise KnobError(
+            "gradient", f"gradient {kind} needs labels and an output for each class, which task {task} lacks"
+        )
+    if fits := getattr(run.pretraining, "check", None):
+        with about("pretraining"):
+            fits(data)
     batch_size = None if run.batch_size == FULL else int(run.batch_size)
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
 

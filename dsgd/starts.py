@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from dsgd.data import DataSet
@@ -16,8 +15,6 @@ from dsgd.run import Run
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-_DRAWING = Lock()  # modules draw their weights from torch's one generator
 
 
 def start_network(run: Run, data: DataSet, dtype: torch.dtype, device: torch.device) -> Network:
@@ -45,5 +42,4 @@ def start_row(module: nn.Module) -> Tensor:
 
 def _drawn(run: Run, data: DataSet, *whose: Key) -> nn.Module:
     """The model at the start of the seed, or of one replica; on the CPU, so that it is the same on every device."""
-    with _DRAWING:
-        return run.pretraining.start(run.model, data, run.seed, *whose)
+    return run.pretraining.start(run.model, data, run.seed, *whose)

@@ -127,11 +127,13 @@ def _answer(asked: Asked, kept: KeptRuns) -> dict[str, Any]:
     """One round: the missing runs, the report on all of them, its files; returns the summary."""
     folders, trained = _trained(asked.study, asked.study.runs(asked.settings), kept)
     if after := getattr(asked.study, "runs_after", None):
-        with _reporting(asked.study):
+        with _making(asked.study, "further runs"):
             further = after(asked.settings, _histories(folders))
+            if same := further.keys() & folders.keys():
+                raise ValueError(f"{min(same)} is the label of two runs; give each its own")
         more, trained_then = _trained(asked.study, further, kept)
         folders, trained = folders | more, trained + trained_then
-    with _reporting(asked.study):
+    with _making(asked.study, "report"):
         histories = _histories(folders)
         report = asked.study.report(asked.settings, histories)
         summary = _summary(asked, report, set(folders.values()), asked.trained + trained)
@@ -195,13 +197,13 @@ def _remove_others(figures: Path, kept: Collection[str]) -> None:
 
 
 @contextmanager
-def _reporting(study: Study) -> Iterator[None]:
-    """StudyError where the report cannot be made of the histories, which is no mistake of the user's."""
+def _making(study: Study, what: str) -> Iterator[None]:
+    """StudyError where something cannot be made of the histories, which is no mistake of the user's."""
     try:
         yield
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:
         raise StudyError(
-            f"the report of {study_name(study)} cannot be made: {results.describe_error(error)}"
+            f"the {what} of {study_name(study)} cannot be made: {results.describe_error(error)}"
         ) from error
 
 

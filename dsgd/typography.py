@@ -32,6 +32,11 @@ def _symbol(found: re.Match[str]) -> str:
     return found["power"].translate(RAISED) if found["power"] else (GREEK | SIGNS)[found[0]]
 
 
+def one_line(text: str) -> str:
+    """The text with everything that is not printable spelled out: one line, and nothing a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def duration(seconds: float) -> str:
     """7.4 s, 34 s, 3 min 05 s, 2 h 10 min."""
     if round(seconds) < 60:

@@ -14,19 +14,25 @@ Measured   Tr H = 2 mean |grad f|^2 of the mean of (f - y)^2, exact for ReLUs, a
            solutions are built and measured in the same way; in equation 5 we read r = (d + 1)^(1/4), for with the
            (d^2 + 1)^(1/4) that is printed the trace would be 62.
            Ours, the decentralized twin: a ring of 8 replicas, each with its own example a step, with 1-SAM and with
-           plain gradients, where only their spread could flatten: in the theorem of Zhu et al. 2023 (arXiv 2306.02913)
-           it is an average-direction SAM.
+           plain gradients, where only their spread could flatten (Zhu et al. 2023, arXiv 2306.02913); beside C-SGD,
+           whose 8 gradients are averaged at one point, and one model, which sees an eighth of the examples.
 Controls   1-SAM fits the training set where it does not generalise; gradient descent with weight decay generalises
            without biases too; plain gradients at one example a step, without SAM, do not flatten.
-Expect     Pilot, 10 seeds: without biases 1-SAM ends at trace 28.2 and accuracy 0.999; with them at 23.2 and
-           0.797 [0.766, 0.829], where gradient descent with weight decay ends at 81.9 and 1.000: flatter and worse. Of
-           sim-LN 4 seeds were tried: 0.80 after the first radius, 0.999 and trace 2.02 in the end; "norms projected to
-           10" is read as onto balls, for scaled to 10 always they reach 0.87 too early. Sim-BN had accuracy 1 and trace
-           9.2 after three fifths of its steps. No run of the decentralized twin has been seen yet.
-Seeds      Criteria are the reproduction's bars, and are judged on seeds from 800 on. Those of the twin, and of plain
-           gradients, are what we expect and wait for a pilot on seeds 0 to 9.
-Takes      smoke 6 seconds; standard 6 minutes on 2 cores, by what its steps take, for it never ran whole; long (10,000
-           epochs) an hour; paper (100,000 epochs, without its second stages) is for a GPU, and was never timed.
+Expect     Pilot, 10 seeds: without biases 1-SAM ends at trace 28.2 and accuracy 0.999; with them at 23.2 and 0.797,
+           still rising, where the paper has a fall; gradient descent with weight decay ends at 81.9 and 1.000: flatter
+           and worse. But SGD at one example a step is sharper and worse (115 and 0.63): it is weight decay that 1-SAM
+           loses to. Sim-LN goes from 0.813 after the first radius to 0.999, at a trace of 2.01; "norms projected to 10"
+           is read as onto balls, for scaled to 10 they reach 0.87 too early. Sim-BN: accuracy 1, trace 8.9; its 256
+           inputs are few, of which 32 are trained on. On the ring the spread flattens nothing, for none is left once
+           the data are fitted (1e-6): plain gradients end at a trace of 143, as C-SGD. With 1-SAM the ring has 0.82 and
+           0.83 with and without biases where one model has 0.90 and 0.99: we took that for the ring's work, but C-SGD
+           has the same (0.82, 0.83), so that it is 1-SAM averaged over 8 examples which generalises less. The one bar
+           that may stay open is that of sim-LN after the first radius, 0.83.
+Seeds      Criteria are the reproduction's bars, which it had for each seed and we take for the mean (in the pilot one
+           seed of 10 missed an accuracy, one a trace); those of the twin and of plain gradients were set on seeds 0 to
+           9 (pilots/sharpness_and_generalization.json). They are judged on seeds from 800 on.
+Takes      smoke 6 seconds; standard 7 minutes on 2 cores, 13 where the seeds are doubled; long (10,000 epochs) an hour,
+           not timed; paper (100,000 epochs, without its second stages) is for a GPU, not timed.
 """
 
 from __future__ import annotations
@@ -67,10 +73,14 @@ NAMES = {
 TWINS = {
     "one-bias-sam": "one model, bias, 1-SAM",
     "one-bias-sgd": "one model, bias, SGD",
+    "one-none-sam": "one model, no bias, 1-SAM",
     "ring-bias-sam": "ring, bias, 1-SAM",
     "ring-bias-sgd": "ring, bias, SGD",
     "ring-none-sam": "ring, no bias, 1-SAM",
     "ring-none-sgd": "ring, no bias, SGD",
+    "central-bias-sam": "C-SGD, bias, 1-SAM",
+    "central-bias-sgd": "C-SGD, bias, SGD",
+    "central-none-sam": "C-SGD, no bias, 1-SAM",
 }
 SYMBOLS = {
     "Tr H": "trace of the Hessian of the training loss, the mean of (f - y)^2, at the model or the replicas' mean",
@@ -105,7 +115,7 @@ class Settings:
     departures: tuple[str, ...] = ()
 
 
-SMALL = Settings(2, 0, 12, 40, 16, epochs=8, decay_steps=60, ln_epochs=4, bn_data=(4, 12), bn_width=8, bn_epochs=10)
+SMALL = Settings(2, 0, 30, 40, 16, epochs=8, decay_steps=60, ln_epochs=4, bn_data=(4, 12), bn_width=8, bn_epochs=10)
 presets = {
     "smoke": replace(SMALL, replicas=4, ring_width=16, ring_epochs=4, looks=2),
     "standard": Settings(),
@@ -159,12 +169,20 @@ def _kinds(settings: Settings) -> dict[str, Run]:
         ),
         "bn-sam": _normalised_by_data(s),
     }
-    for layers, model in (("none", none), ("bias", bias)):
-        for how, gradient in (("sam", sam), ("sgd", Plain())):
-            one = _run(s, replace(model, width=s.ring_width), gradient, s.ring_epochs * n)
-            ring = replace(one, topology=Static(Topology("ring", s.replicas)), metrics=(*one.metrics, Consensus()))
-            found |= {f"ring-{layers}-{how}": ring} | ({f"one-{layers}-{how}": one} if layers == "bias" else {})
-    return found
+    return found | {name: _twin(s, *name.split("-")) for name in TWINS}
+
+
+def _twin(settings: Settings, place: str, layers: str, how: str) -> Run:
+    """One model, or so many replicas on a ring or, central, with their gradients averaged every step: C-SGD."""
+    model = TwoLayer(settings.ring_width, bias=layers == "bias", head_bias=False)
+    gradient = Sam(settings.rho) if how == "sam" else Plain()
+    one = _run(settings, model, gradient, settings.ring_epochs * settings.train_size)
+    if place == "one":
+        return one
+    topology, metrics = Static(Topology("ring", settings.replicas)), (*one.metrics, Consensus())
+    return replace(
+        one, topology=topology, metrics=metrics, algorithm="centralized" if place == "central" else "consensus"
+    )
 
 
 def _run(settings: Settings, model: Model, gradient: Gradient, steps: int, stages: int = 1) -> Run:
@@ -312,16 +330,24 @@ def _claims(settings: Settings, found: Histories) -> Iterator[Claim]:
 
 def _early(settings: Settings, found: Histories) -> list[float]:
     stage = settings.ln_epochs * settings.train_size
-    return [row[ACCURACY] for rows in histories.select(found, "ln-sam") for row in rows if row["step"] == stage]
+    before = ([row for row in rows if row["step"] <= stage] for rows in histories.select(found, "ln-sam"))
+    return [rows[-1][ACCURACY] for rows in before]
 
 
 def _twin_claims(found: Histories) -> Iterator[Claim]:
-    words = "Tr H at the mean with plain gradients over that with 1-SAM >= 2"
-    ratio = _over(found, TRACE, "ring-bias-sgd", "ring-bias-sam")
-    yield _claim("ring, bias: spread alone does not flatten", ratio, 2, None, words)
-    words = "accuracy of the mean with 1-SAM - accuracy with plain gradients <= 0"
+    ratio = _over(found, TRACE, "ring-bias-sgd", "central-bias-sgd")
+    words = "Tr H at the mean of the ring over that of C-SGD, both with plain gradients >= 0.9"
+    yield _claim("ring, bias: spread does not flatten", ratio, 0.9, None, words)
+    words = "accuracy of the mean with 1-SAM - accuracy with plain gradients >= 0"
     less = _less(found, ACCURACY, "ring-bias-sam", "ring-bias-sgd")
-    yield _claim("ring, bias: 1-SAM is worse", less, None, 0, words)
+    yield _claim("ring, bias: 1-SAM is better than SGD", less, 0, None, words)
+    for layers, says in (("bias", "bias"), ("none", "no bias")):
+        words = "accuracy of C-SGD with 1-SAM - that of one model with one example a step <= 0"
+        less = _less(found, ACCURACY, f"central-{layers}-sam", f"one-{layers}-sam")
+        yield _claim(f"{says}: 1-SAM averaged over examples is behind", less, None, 0, words)
+        words = "accuracy of the ring's mean with 1-SAM - that of C-SGD with 1-SAM: 0 +- 0.05"
+        less = _less(found, ACCURACY, f"ring-{layers}-sam", f"central-{layers}-sam")
+        yield _claim(f"ring, {says}, 1-SAM: as accurate as C-SGD", less, -0.05, 0.05, words)
 
 
 def _controls(settings: Settings, found: Histories) -> Iterator[Claim]:
@@ -397,10 +423,12 @@ def _answer(settings: Settings, found: Histories) -> str:
     paragraphs = (
         f"With biases 1-SAM ends at {said('bias-sam')} (the least trace is {_least(settings):.4g}), gradient descent "
         f"with weight decay at {said('bias-decay')}. Without biases 1-SAM ends at {said('none-sam')}, with sim-LN at "
-        f"{said('ln-sam')}, with sim-BN, on its own data, at {said('bn-sam')}. Explicit solutions with biases and with "
-        "sim-LN have the least trace and accuracy 0, and others the same trace and accuracy 1: the trace does not say "
-        "which.",
-        f"On a ring, with biases, the mean of the replicas ends at {said('ring-bias-sam')} with 1-SAM, and with plain "
-        f"gradients at {said('ring-bias-sgd')}; one model at {said('one-bias-sam')} and {said('one-bias-sgd')}.",
+        f"{said('ln-sam')}, with sim-BN, on its own data, at {said('bn-sam')}. The explicit solutions that memorise, "
+        "with biases and with sim-LN, have the trace of those that generalise, the least: it does not say which.",
+        f"On a ring, with biases, the mean of the replicas ends at {said('ring-bias-sam')} with 1-SAM, C-SGD at "
+        f"{said('central-bias-sam')}, one model at {said('one-bias-sam')}; without biases at "
+        f"{said('ring-none-sam')}, {said('central-none-sam')} and {said('one-none-sam')}. With plain gradients, with "
+        f"biases, at {said('ring-bias-sgd')}, {said('central-bias-sgd')} and {said('one-bias-sgd')}: the ring's spread "
+        f"is {median(_ends(found, 'ring-bias-sgd', 'consensus_distance')):.1e} by then.",
     )
     return "\n\n".join(paragraphs)

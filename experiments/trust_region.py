@@ -2,9 +2,9 @@
 
 Question   TRAM takes ASAM's perturbation with a divergence d of the model's predictions in the place of its radius. Is
            it a radius that needs no tuning, and does the model forget less of other domains while it is fine-tuned?
-Claim      Sherborne et al. 2024 (ICLR, arXiv 2310.03646), table 4: of all methods TRAM has the least perplexity in the
-           domain and zero-shot; best is the variant whose d is the divergence from the model of the step before
-           (20.9 and 22.5, where Adam has 24.8 and 26.5), then that of inputs with noise, TRAM-x (21.9 and 23.2).
+Claim      Sherborne et al. 2024 (ICLR, arXiv 2310.03646), table 4: TRAM has the least perplexity in the domain and
+           zero-shot; the best variant takes as d the divergence from the model of the step before (20.9 and 22.5, where
+           Adam has 24.8 and 26.5, Fisher SAM 21.7 and 23.2); with inputs with noise, TRAM-x, it has 21.9 and 23.2.
 Ours       The same steps with a small model: a window of 12 characters, embeddings, one hidden layer, pre-trained on
            five domains of text that come with Python and fine-tuned on one, the language reference. The decentralized
            twin, which nobody has published: 8 replicas on a ring, each with a local Adam and an eighth of the batch,
@@ -16,19 +16,20 @@ Departures Embeddings begin at N(0, 1), so that the noise is 0.1, 0.3 and 1: d i
            smaller scale. With fine-tuning text for half a pass instead of five no perturbation gains anything in the
            domain, nor with a transformer that costs as much (pre-trained to a perplexity of 10.4, not 8.5). Radii are
            not tuned here: those of SAM, ASAM and Fisher SAM are the paper's.
-Expect     Of the pilot six of sixteen methods are trained so far (seeds 0 to 9), TRAM's not among them. Adam takes the
-           perplexity from 8.48 to 7.42 in the domain and from 5.97 to 9.30 zero-shot. Less Adam's, in the domain and
-           zero-shot: SAM -0.055, -0.29; ASAM -0.074, -0.45; Fisher SAM -0.091, -0.52; the constant radius of 0.8
-           -0.092, -0.56. But Adam with 0.4 of the learning rate has -0.031 [-0.048, -0.014] and -2.47 [-2.68, -2.25]:
-           what a perturbation keeps, small steps keep several times over. Trials of three seeds: TRAM-x at noise 1
-           -0.091, -0.59, at 0.3 -0.014, -0.08; the start as target -0.038, -0.19; the step before nothing, with d
-           8e-5. On the ring (two seeds) Adam ends at 7.53 and 7.22, which small steps of a single model better in
-           both, TRAM-x gains nothing in the domain, and d of the step before is a third of a single model's, so that
-           it is no proxy of the consensus distance: those claims should be refuted.
-Seeds      Criteria are the bars of earlier trials (in the domain -0.05, zero-shot 0.02) and of the trials above, on
-           seeds 0 to 9; they are judged on seeds from 800 on. A seed is a start, its pre-training, mini-batches and
-           noise; the text and its held-out part are the same for all.
-Takes      smoke 3 seconds; standard 6 minutes on 2 cores, by what its first methods took; long (a transformer, more
+Expect     Pilot, 10 seeds: Adam takes the perplexity from 8.48 to 7.42 in the domain and from 5.97 to 9.30 zero-shot.
+           Less Adam's, in the domain and zero-shot: TRAM-x at noise 1 -0.090, -0.54; ASAM -0.074, -0.45; Fisher SAM
+           -0.091, -0.52; d's mean as a constant radius -0.092, -0.56 (TRAM-x was to be better, and the pilot left it
+           open: now it is to be as good), so that it is the size that matters, which the noise sets (-0.014 at 0.3),
+           not that it follows d; three quarters of what is kept is one domain, the names; the start as target -0.039,
+           -0.18; the step before nothing, with d 7e-5. But Adam with 0.4 of the learning rate has -0.031 and -2.47:
+           what a perturbation keeps, small steps keep several times over. On the ring Adam ends at 7.52 and 7.23, which
+           a single model's small steps better in both; TRAM-x keeps 0.31 more there and learns 0.03 less; and d of the
+           step before, taken before gossip, is a third of a single model's: it does not see the gossip. Refuted then:
+           both of the step before, the start in the domain, small steps, and two of the ring's.
+Seeds      Criteria are the bars of earlier trials (in the domain -0.05, zero-shot 0.02) and what the pilot showed, on
+           seeds 0 to 9 (pilots/trust_region.json); they are judged on seeds from 800 on. A seed is a start, its
+           pre-training, mini-batches and noise; the text and its held-out part are the same for all.
+Takes      smoke 3 seconds; standard 6 minutes on 2 cores, 12 where the seeds are doubled; long (a transformer, more
            text) and paper (the same with a larger one, for a GPU) were never timed.
 """
 
@@ -38,6 +39,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import log
 from statistics import fmean
 
 from dsgd import histories
@@ -101,7 +103,9 @@ DEFINITIONS = {
 
 
 LIMITS = (
-    "No gain over ASAM or Fisher SAM is claimed, whose radii are not tuned here; nor anything of other models.",
+    "No gain over ASAM or Fisher SAM is claimed, whose radii are not tuned here; nor anything of other models. Adam's "
+    "learning rate is not tuned either: at 0.4 of it Adam itself is better in both.",
+    "What is called zero-shot was in the pre-training: it is kept or forgotten, not met for the first time.",
     "Seeds vary the start, its pre-training, mini-batches and noise, not the text: intervals say nothing of others.",
 )
 
@@ -208,6 +212,13 @@ class Ends:
         """A perplexity less that of another method, of the same place if `of` names no other."""
         return _differences(self.ends(place, method, name), self.ends(of or place, base, name))
 
+    def kept(self, place: str, method: str) -> list[float]:
+        """The mean over the other domains of the log of the perplexity, less Adam's."""
+        names = [f"perplexity_of_{k}_mean_model" for k in range(len(OTHERS))]
+        by_domain = [[log(value) for value in self.ends(place, method, name)] for name in names]
+        adams = [[log(value) for value in self.ends(place, ADAM, name)] for name in names]
+        return _differences(*([fmean(seed) for seed in zip(*each, strict=True)] for each in (by_domain, adams)))
+
     def along(self, place: str, method: str, name: str) -> list[list[float]]:
         """The values of a gauge at every measurement, a list a seed."""
         return [[row[name] for row in rows if name in row] for rows in self.rows(place, method)]
@@ -254,18 +265,24 @@ def _perplexities(ends: Ends) -> Iterator[Claim]:
     yield _claim("TRAM-x beside ASAM: zero-shot", ends.less(ONE, X, ZERO_SHOT, "ASAM"), None, 0.05, words)
     words = "zero-shot perplexity of TRAM-x less Adam's at the smaller learning rate: 0 or less"
     yield _claim("TRAM-x beside small steps: zero-shot", ends.less(ONE, X, ZERO_SHOT, SLOW), None, 0.0, words)
-    words = "perplexity in the domain less that with d's mean as a constant radius: 0 or less"
-    yield _claim("TRAM-x beside its constant radius", ends.less(ONE, X, PPL, "ASAM-constant"), None, 0.0, words)
+    words = "perplexity in the domain less that with d's mean as a constant radius: within 0.01"
+    constant = ends.less(ONE, X, PPL, "ASAM-constant")
+    yield _claim("TRAM-x: as good as a constant radius", constant, -0.01, 0.01, words)
+    words = "perplexity in the domain with noise 1 less that with noise 0.3: -0.05 or less"
+    yield _claim("TRAM-x: its noise is its radius", ends.less(ONE, X, PPL, "TRAM-x-0.3"), None, -0.05, words)
+    words = "mean over the other domains of the log of the perplexity, less Adam's: -0.01 or less"
+    yield _claim("TRAM-x: kept, in logarithms", ends.kept(ONE, X), None, -0.01, words)
 
 
 def _mechanism(ends: Ends) -> Iterator[Claim]:
     lengths = zip(ends.along(ONE, X, LENGTH), ends.along(ONE, X, "gauge_d"), strict=True)
     off = [max(abs(e / d - 1) for e, d in zip(*seed, strict=True)) for seed in lengths]
-    yield _claim("|e / w| is d", off, None, 1e-5, "TRAM-x: the largest of | |e / w| / d - 1 | on the way: 1e-5 or less")
+    words = "TRAM-x: the largest of | |e / w| / d - 1 | on the way: 1e-5 or less"
+    yield histories.one_a_seed(off).claim("|e / w| is d", "control", None, 1e-5, words)
     by_sigma = zip(*(ends.d(ONE, method) for method in SIGMAS), strict=True)
     steps = [min(more / less for less, more in pairwise(ds)) for ds in by_sigma]
     words = f"d at noise {', '.join(f'{sigma:g}' for sigma in SIGMAS.values())}: each at least 4 times the one before"
-    yield _claim("d grows with the noise", steps, 4.0, None, words)
+    yield histories.one_a_seed(steps).claim("d grows with the noise", "control", 4.0, None, words)
     largest = [max(values) for values in ends.along(ONE, PREVIOUS, "gauge_d")]
     yield _claim("d of TRAM-previous is nothing", largest, None, 1e-3, "the largest d on the way: 0.001 or less")
 
@@ -385,11 +402,11 @@ def _answer(ends: Ends, claims: Sequence[Claim]) -> str:
     on_ring = fmean(ends.ends(RING, ADAM, ZERO_SHOT))
     open_ones = histories.not_supported(verdicts)
     return (
-        f"Fine-tuning with Adam raises the zero-shot perplexity from {before:.2f} to {after:.2f}. Perplexity less "
+        f"Fine-tuning with Adam takes the zero-shot perplexity from {before:.2f} to {after:.2f}. Perplexity less "
         f"Adam's: with TRAM-x at noise 1 {less(X)}; with ASAM at 0.5 {less('ASAM')}; with a smaller learning rate "
         f"alone {less(SLOW)}; with the model of the step before "
         f"{less(PREVIOUS)}, where d is {fmean(ends.d(ONE, PREVIOUS)):.1e} at the mean, so that it is Adam.\n\n"
-        f"On the ring Adam's zero-shot perplexity is {on_ring:.2f}, and less than that with TRAM-x {less(X, RING)}; "
+        f"On the ring Adam's zero-shot perplexity is {on_ring:.2f}; TRAM-x's less Adam's there {less(X, RING)}; "
         f"d of the step before is {fmean(ends.d(RING, PREVIOUS)):.1e} there."
         + (f"\n\nNot supported: {open_ones}." if open_ones else "")
     )

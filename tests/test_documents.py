@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,24 @@ def test_configurations_in_documents_are_read(path: str) -> None:
     assert blocks
     for block in blocks:
         read(read_text(block, path))
+
+
+def counted(study: str) -> tuple[str, str]:
+    """Of the claims and of the controls of a study's committed results, how many were supported of how many."""
+    claims = json.loads((ROOT / "experiments" / "results" / study / "summary.json").read_text("utf-8"))["claims"]
+    kinds = ([one["verdict"] == "supported" for one in claims if one["kind"] == kind] for kind in ("claim", "control"))
+    of_claims, of_controls = (f"{sum(verdicts)} of {len(verdicts)}" for verdicts in kinds)
+    return of_claims, of_controls
+
+
+def test_verdicts_in_documents_are_those_of_the_committed_results() -> None:
+    readme, results = ((ROOT / path).read_text("utf-8") for path in ("README.md", "experiments/results/README.md"))
+    shown = re.findall(r"\[(\w+)\]\(experiments/results/\w+/report\.md\) \| (\d+ of \d+) \|", readme)
+    assert len(shown) >= 7
+    assert dict(shown) == {study: counted(study)[0] for study, _ in shown}
+    listed = re.findall(r"^\| \[(\w+)\]\(.*?\) \| (\d+ of \d+)[^|]* \| (\d+ of \d+)[^|]* \|", results, re.M)
+    there = {path.parent.name for path in (ROOT / "experiments" / "results").glob("*/summary.json")}
+    assert {study: (claims, controls) for study, claims, controls in listed} == {one: counted(one) for one in there}
 
 
 def test_every_room_is_in_the_list() -> None:

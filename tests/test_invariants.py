@@ -160,7 +160,7 @@ def test_every_method_descends_a_quadratic(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, kind in GRADIENTS.items() if getattr(kind, "classifies", False)])
 def test_a_method_that_needs_classes_is_refused_a_quadratic(name: str) -> None:
     model, task = Quadratic(dimension=2, curvature=(1.0, 1.0)), Task(NoData())
-    with pytest.raises(ValueError, match="needs classes and labels, and model quadratic has none"):
+    with pytest.raises(ValueError, match="needs labels and an output for each class, which task no_data lacks"):
         train(Run(task=task, model=model, gradient=GRADIENTS[name](), batch_size="full"), device="cpu")
 
 

@@ -16,12 +16,13 @@ from dsgd.data import Digits, Text
 from dsgd.data.sampling import reshuffled_passes
 from dsgd.fingerprint import data_digest, key
 from dsgd.metrics import Accuracy
-from dsgd.models import Mlp
+from dsgd.models import Mlp, SimBn
 from dsgd.packs import packs
-from dsgd.pretraining import Pretrained, _trained
+from dsgd.pretraining import Pretrained, Scratch, _trained
 from dsgd.randomness import stream_key
 from dsgd.run import Run
 from dsgd.simulation import Simulation
+from dsgd.tasks import Task
 from dsgd.threads import torch_threads
 
 Make = Callable[..., Run]
@@ -102,5 +103,15 @@ def test_what_cannot_be_is_refused(small: Make) -> None:
         Pretrained(Digits(), lr=0)
     with pytest.raises(ValueError, match="pretraining knows no batch normalisation, which the model has"):
         small(model=Mlp((8,), norm="batch"), pretraining=BEFORE)
-    with pytest.raises(ValueError, match=r"shape \(12,\), 96 classes .*, the run's inputs of shape \(1, 8, 8\), 10 cl"):
+    with pytest.raises(
+        ValueError, match=r"its data have .*shape \(12,\), 96 classes .*, the run's inputs of shape \(1, 8, 8\), 10 cl"
+    ):
         start(small(pretraining=Pretrained(Text())))
+
+
+def test_what_normalises_by_its_data_does_so_by_the_runs(small: Make) -> None:
+    """The parameters alone are taken over."""
+    run = small(model=SimBn(3), task=Task(Digits(train_size=40)), pretraining=BEFORE, dtype="float32")
+    network = Simulation(run, Local(run.n), torch.device("cpu")).network
+    assert network.module.get_buffer("inputs").shape == (40, 64)
+    assert not torch.equal(start(run), start(replace(run, pretraining=Scratch())))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import html.parser
 import re
 
 import pytest
 
-from dsgd import report
+from dsgd import pages, report
 from dsgd.figures import Figure
 from dsgd.report import Table, render_html, render_markdown
 
@@ -78,7 +80,7 @@ def hostile_page():
 
 def test_hostile_names_are_shown_as_text_everywhere():
     read = Reader(hostile_page())
-    assert {tag for tag, _ in read.elements}.isdisjoint({"script", "img", "iframe", "object", "link", "base", "a"})
+    assert {tag for tag, _ in read.elements}.isdisjoint({"img", "iframe", "object", "link", "base", "a"})
     assert not [name for _, attrs in read.elements for name in attrs if name.startswith("on")]
     assert read.text.count(HOSTILE) >= 10
     assert "{{ 7*7 }}" in read.text
@@ -91,7 +93,11 @@ def test_the_page_loads_nothing_and_forbids_what_could():
     read = Reader(page)
     (policy,) = [attrs["content"] for _, attrs in read.elements if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
-    assert "script-src" not in policy
+    (script,) = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
+    assert script == (pages.TEMPLATES / "page.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'; base-uri" in policy
+    assert 'http-equiv="refresh"' not in page
     assert not [attrs for _, attrs in read.elements if {"src", "href", "srcset", "action"} & attrs.keys()]
     style = re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
     assert "url(" not in style
@@ -204,6 +210,11 @@ def test_markdown_cells_cannot_break_out():
 )
 def test_the_headline_counts(verdicts, sentences):
     assert report.headline([{"kind": kind, "verdict": verdict} for kind, verdict in verdicts]) == sentences
+
+
+def test_the_headline_says_that_smoke_shows_nothing_else():
+    assert report.headline([a_claim()], "smoke") == [report.SMOKE, *report.headline([a_claim()])]
+    assert report.headline([a_claim()], "standard") == report.headline([a_claim()])
 
 
 def test_the_headline_says_that_one_value_is_no_test():

@@ -384,5 +384,12 @@ def test_later_runs_alone_are_tried_again_where_one_failed(run_study):
 def test_later_runs_that_cannot_be_told_are_the_studys_mistake(run_study):
     study = a_study_in_two_stages()
     study.runs_after = lambda settings, histories: histories["no such run"]
-    with pytest.raises(StudyError, match="the report of fake cannot be made"):
+    with pytest.raises(StudyError, match="the further runs of fake cannot be made"):
+        run_study(study)
+
+
+def test_later_runs_cannot_take_the_labels_of_the_first(run_study):
+    study = a_study_in_two_stages()
+    study.runs_after = lambda settings, histories: study.runs(settings)
+    with pytest.raises(StudyError, match="is the label of two runs; give each its own"):
         run_study(study)

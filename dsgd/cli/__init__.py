@@ -9,22 +9,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dsgd import __version__
-from dsgd.cli import printed
+from dsgd.cli import completing, printed
 from dsgd.cli.own_parts import load_plugins, warn_of_changes
 from dsgd.cli.signals import INTERRUPTED, TERMINATED, status_of, terminable
 from dsgd.memory import ran_out
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 topology_app = typer.Typer(rich_markup_mode=None, help="Graphs and their mixing matrices.")
 app.add_typer(topology_app, name="topology")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="A new or empty folder for the results.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="A new or empty folder, or a sweep's to go on.")]
 Insecure = Annotated[
     bool, typer.Option("--insecure-cluster", help="Accept a Ray cluster elsewhere that lets in anybody.")
 ]
@@ -43,6 +43,11 @@ Track = Annotated[
 ]
 
 
+def _folder(metavar: str, says: str) -> Any:
+    """An argument that is a folder which dsgd wrote."""
+    return typer.Argument(metavar=metavar, help=says, autocompletion=completing.folders)
+
+
 @app.callback(invoke_without_command=True)
 def dsgd(
     context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
@@ -56,38 +61,54 @@ def dsgd(
 
 @app.command()
 def run(
-    arguments: Annotated[list[str], typer.Argument(metavar="[CONFIG] [a.b=c]...", help="A YAML file, and overrides.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[CONFIG] [a.b=c]...", help="A YAML file, and overrides.", autocompletion=completing.configurations
+        ),
+    ],
     out: Out = None,
     device: Device = None,
     insecure_cluster: Insecure = False,
     plugin: Plugin = None,
     track: Track = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved configuration, train nothing.")
+        bool, typer.Option("--dry-run", help="Print the resolved configuration and what it costs, train nothing.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that train a sweep's runs; 0: one a core, or one a GPU.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train one run into a folder.
+    """Train one run into a folder, or a sweep of them.
 
-    With a file, dsgd run ring.yaml learning_rate.lr=0.3, or without, dsgd run task=digits steps=100.
+    With a file, dsgd run ring.yaml learning_rate.lr=0.3, or without, dsgd run task=digits steps=100. Several values
+    make a sweep: dsgd run ring.yaml topology.n=8,16 seed=0,1,2 trains every combination, and tells means over seeds.
     """
+    from dsgd.cli import dry_runs, sweeping
     from dsgd.cli.training import train
-    from dsgd.config import load, resolved
-    from dsgd.yaml_values import to_text
+    from dsgd.config import load
 
     path, overrides = _config_and_overrides(arguments)
-    config = load(path, [*overrides, *_where(device, insecure_cluster)])
+    words = [*overrides, *_where(device, insecure_cluster)]
+    asked = sweeping.Asked(sweeping.read_sweep(words), path, out, workers)
+    if asked.sweep.swept and track:
+        raise typer.BadParameter("a tracker follows one run, and this is a sweep; leave it out", param_hint="--track")
+    if asked.sweep.swept:
+        (dry_runs.show_sweep if dry_run else sweeping.conduct)(asked, as_json)
+        return
+    config = load(path, words)
     if path:
         warn_of_changes(path)
     if dry_run:
-        printed.show(resolved(config), to_text(resolved(config)).rstrip(), as_json)
+        dry_runs.show_run(config, as_json)
     else:
         train(config, out, as_json, track or ())
 
 
 @app.command()
 def resume(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run that was interrupted.")],
+    run_dir: Annotated[Path, _folder("RUN_DIR", "The folder of a run that was interrupted.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[backend.x=y]...", help="Where to compute, how to keep it.")
     ] = None,
@@ -110,7 +131,12 @@ def resume(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `dsgd studies`, or a .py file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A name of `dsgd studies`, or a .py file.", autocompletion=completing.studies
+        ),
+    ],
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[setting=value]...", help="Changes to the preset's settings.")
     ] = None,
@@ -154,8 +180,33 @@ def studies(as_json: Json = False) -> None:
 
 
 @app.command()
+def runs(
+    folder: Annotated[Path, _folder("[DIR]", "Where to look, also a sweep's or a study's.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List runs, sweeps and studies with how they stand.
+
+    The latest last; those inside a sweep or a study where its folder is named.
+    """
+    from dsgd.cli.shown_folders import list_runs
+
+    list_runs(folder, as_json)
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, _folder("FOLDER", "Of a run, a sweep or a study.")],
+    as_json: Json = False,
+) -> None:
+    """Show what a run, a sweep or a study found, and how to go on."""
+    from dsgd.cli.shown_folders import show_folder
+
+    show_folder(folder, as_json)
+
+
+@app.command()
 def probe(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
+    run_dir: Annotated[Path, _folder("RUN_DIR", "The folder of a finished run.")],
     probe_size: Annotated[int, typer.Option(help="Training examples in the loss.")] = 512,
     step: Annotated[int | None, typer.Option(help="A recorded snapshot instead of the end.")] = None,
     plugin: Plugin = None,
@@ -174,9 +225,14 @@ def probe(
 
 @app.command()
 def landscape(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run.")],
+    run_dir: Annotated[Path, _folder("RUN_DIR", "The folder of a finished run.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.svg", help="Where to draw it.")],
-    kind: Annotated[str, typer.Option(metavar="KIND", help="A name of `dsgd list landscapes`.")] = "random",
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND", help="A name of `dsgd list landscapes`.", autocompletion=completing.names_of("landscapes")
+        ),
+    ] = "random",
     step: Annotated[int | None, typer.Option(help="A recorded snapshot instead of the end.")] = None,
     plugin: Plugin = None,
     reach: Annotated[
@@ -199,7 +255,14 @@ def landscape(
 
 @topology_app.command("show")
 def topology_show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `dsgd list graphs`, or a graph file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A name of `dsgd list graphs`, or a graph file.",
+            autocompletion=completing.names_of("graphs"),
+        ),
+    ],
     n: Annotated[int | None, typer.Option("-n", metavar="N", help="Number of nodes.")] = None,
     weights: Annotated[str, typer.Option(metavar="RULE", help="A name of `dsgd list weights`, or a file.")] = "auto",
     knobs: Annotated[list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A knob of the graph.")] = None,
@@ -225,7 +288,10 @@ def topology_show(
 @app.command("list")
 def list_table(
     table: Annotated[
-        str | None, typer.Argument(metavar="[TABLE]", help="graphs, models, ...; without one, all are named.")
+        str | None,
+        typer.Argument(
+            metavar="[TABLE]", help="graphs, models, ...; without one, all are named.", autocompletion=completing.tables
+        ),
     ] = None,
     plugin: Plugin = None,
     as_json: Json = False,
@@ -269,6 +335,46 @@ def doctor(as_json: Json = False) -> None:
 
     found = checkup()
     printed.show(found, printed.pairs(found), as_json)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run, or of a study.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="The page; by default in the folder.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="Also each table as a CSV file in there.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Also each figure as an SVG file in there.")] = None,
+    pdf: Annotated[Path | None, typer.Option(metavar="FILE.pdf", help="Also print the page, by Chromium.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Write it again and again while the run goes on.")] = False,
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """Write a page about a run.
+
+    Headline numbers, curves, the network, the configuration: one file that needs no other. Of a study says where its
+    page is.
+    """
+    from dsgd.cli.reporting import Outputs, reported
+
+    written = reported(folder, Outputs(out, csv, svg, pdf), watch)
+    printed.show(written, printed.pairs(written), as_json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR RUN_DIR ...", help="Folders of runs.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with curves overlaid.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="DIR", help="Each table as a CSV file in there.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Each figure as an SVG file in there.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what differs between runs.
+
+    In their configurations and in what they measured last; with --out as a page, their curves overlaid.
+    """
+    from dsgd.cli.comparing import compared
+
+    found, table = compared(runs, out, csv, svg)
+    printed.show(found, table, as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

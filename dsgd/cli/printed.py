@@ -26,6 +26,8 @@ MAIN_METRICS = (
     "bytes_sent",
 )
 OF_TWINS = ("_test_accuracy", "_distance")  # how the names of a twin's main metrics end
+OF_ACCURACY = ("train_", "test_", "generalization_")  # the rest of what the metric accuracy measures
+MOST_OTHERS = 12  # of the numbers that other metrics measured; all are in metrics.jsonl
 
 
 def show(value: Any, text: str, as_json: bool) -> None:
@@ -69,12 +71,14 @@ def cell(value: Any) -> str:
 
 
 def of_run(summary: Mapping[str, Any]) -> str:
-    """A run's folder, pace, places if several, and main metrics, with the step they are of where it ended early."""
+    """A run's folder, pace, places if several, main metrics and a dozen others, with the step where it ended early."""
     row = summary["metrics"]
     pace = {name: summary[name] for name in ("status", "run_dir", "steps", "seconds", "replica_steps_per_second")}
     early = {"metrics_as_of_step": row["step"]} if row and summary["status"] != "ok" else {}
     names = dict.fromkeys([*MAIN_METRICS, *(name for name in row if name.endswith(OF_TWINS))])
     shared = {name: summary[name] for name in ("places", "bytes_crossed", "dropped") if name in summary}
+    others = [name for name, value in row.items() if isinstance(value, float) and not name.startswith(OF_ACCURACY)]
+    names |= dict.fromkeys([name for name in others if name not in ("lr", *names)][:MOST_OTHERS])
     return pairs(pace | early | shared | {name: row[name] for name in names if row.get(name) is not None})
 
 
@@ -85,7 +89,7 @@ def of_study(summary: Mapping[str, Any], folder: Path) -> str:
     rows = [
         (c["verdict"], c["kind"], c["name"], written(c)["estimate"], written(c)["interval"]) for c in summary["claims"]
     ]
-    counted = "\n".join(headline(summary["claims"]))
+    counted = "\n".join(headline(summary["claims"], summary.get("preset", "")))
     answer = [fill(paragraph, 100) for paragraph in paragraphs(summary.get("answer", ""))]
     return "\n\n".join([columns(rows), counted, *answer, f"report: {folder / 'report.html'}"]).lstrip()
 

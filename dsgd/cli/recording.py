@@ -75,13 +75,14 @@ def trained(
 ) -> Outcome:
     """The run in its folder, from its start or from a checkpoint; the summary says `more` too."""
     run, world = config.run, checkpoint.world if checkpoint else None
-    tally = _tally(folder, checkpoint)
+    rows = read_history(folder.path) if checkpoint else []
+    tally = _tally(checkpoint, rows)
     damaged = _passed_over(folder.path, world.step if world else -1)
     keeper = FolderKeeper(folder, config.keeping, run.steps, origin(run), wish.stated, say, tally.before, damaged)
     try:
         with (
             tracked(track, config, folder.path, world.step if world else None) as trackers,
-            progress(run.steps) as meter,
+            progress(run, rows, str(folder.path)) as meter,
         ):
             result = config.backend.train(run, (folder, tally, meter, *trackers), world, keeper)
         facts = tally.facts(run.n, result.seconds) | more
@@ -93,11 +94,10 @@ def trained(
         return folder.fail(error, **tally.facts(run.n), **more, metrics=tally.row), error
 
 
-def _tally(folder: RunFolder, checkpoint: Checkpoint | None) -> Tally:
+def _tally(checkpoint: Checkpoint | None, rows: Sequence[Values]) -> Tally:
     """The count as it stood at a checkpoint."""
     if checkpoint is None:
         return Tally()
-    rows = read_history(folder.path)
     return Tally(checkpoint.world.step, checkpoint.seconds, rows[-1] if rows else {})
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,29 @@ def terminable() -> Iterator[None]:
 
     with _handling(terminate, signal.SIGTERM):
         yield
+
+
+class TimeUp(BaseException):
+    """The seconds of `within` are over; no Exception, so that nobody on the way takes it for one of theirs."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Ends the block by TimeUp when the seconds are over, between two operations; not in another than the main thread.
+
+    It is caught here: what the block has not done by then is not done.
+    """
+
+    def ring(number: int, frame: Any) -> None:
+        raise TimeUp
+
+    with suppress(TimeUp), _handling(ring, signal.SIGALRM):
+        if threading.current_thread() is threading.main_thread():
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager

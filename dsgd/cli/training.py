@@ -29,7 +29,7 @@ def train(config: Config, out: Path | None, as_json: bool, track: Sequence[str] 
     """A new run, in the folder `out` or one of its name."""
     folder = new_folder(out, config.name)
     check_trackers(track)
-    _check_machine(config)
+    check_machine(config)
     _tell(record(config, folder, track), folder, as_json)
 
 
@@ -49,11 +49,11 @@ def go_on(
         return
     refuse_changes(folder / "config.yaml", other_version)
     check_trackers(track)
-    _check_machine(config)
+    check_machine(config)
     _tell(resume(config, folder, strict=strict, other_version=other_version, track=track), folder, as_json)
 
 
-def _check_machine(config: Config) -> None:
+def check_machine(config: Config) -> None:
     """ConfigError for what this machine cannot do."""
     check_backend(config.backend, config.run)
     check_memory(config.run, config.backend)

@@ -7,6 +7,7 @@ import re
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
 
+from dsgd.typography import one_line as one_line
 from dsgd.yaml_values import dotted
 from topologies.arguments import knob_of
 
@@ -116,11 +117,6 @@ def shown(given: Any) -> str:
     spelled = {True: "true", False: "false"}[given] if isinstance(given, bool) else repr(given)
     text = "null" if given is None else spelled
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-
-
-def one_line(text: str) -> str:
-    """The text with everything that is not printable spelled out: one line, and nothing a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _hint(given: str, allowed: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from dsgd.data.no_data import NoData
 from dsgd.data.own import Own, from_hugging_face, from_torch
 from dsgd.data.partition import PARTITIONS, ByLabel, Dirichlet, Iid, Partition, Shards
 from dsgd.data.regression import Regression
+from dsgd.data.river import River
 from dsgd.data.sampling import Sampler, sampler
 from dsgd.data.text import Text
 from dsgd.data.xor import Xor
@@ -32,6 +33,7 @@ DATASETS: dict[str, type[DataSource]] = {
     "emerging_classes": EmergingClasses,
     "text": Text,
     "xor": Xor,
+    "river": River,
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Own",
     "Partition",
     "Regression",
+    "River",
     "Sampler",
     "Shards",
     "Text",

@@ -1,12 +1,15 @@
 """Text in five domains that come with every Python, cut into windows of characters and the one that follows each.
 
-They stand in for the domains of a corpus of many domains, some near to each other and some far.
+And in a sixth where Debian's package bible-kjv is installed. They stand in for the domains of a corpus of many
+domains, some near to each other and some far.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import re
+import subprocess
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -61,6 +64,20 @@ def _tables() -> str:
     return "\n".join(_source(f"encodings.{name}") for name in CHARSETS)
 
 
+def _bible() -> str:
+    """The King James Bible without the verses' numbers, as Debian's program prints it."""
+    try:
+        asked = ["bible", "-f", "gen1:1-rev22:21"]
+        verses = subprocess.run(asked, capture_output=True, check=True, text=True, timeout=60).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        verses = []
+    if len(verses) != VERSES:
+        raise FileNotFoundError(
+            "The domain bible is what Debian's program `bible` prints: install the package bible-kjv, or take another."
+        )
+    return "\n".join(re.sub(r"^\w+:\d+ ", "", verse) for verse in verses)
+
+
 DOMAINS: dict[str, Callable[[], str]] = {
     "prose": _prose,
     "docstrings": _docstrings,
@@ -68,6 +85,8 @@ DOMAINS: dict[str, Callable[[], str]] = {
     "names": _names,
     "tables": _tables,
 }
+WHERE_INSTALLED: dict[str, Callable[[], str]] = {"bible": _bible}  # in "all" no more than in every Python
+VERSES = 31_102
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -85,8 +104,8 @@ class Text:
     test_size: int = 4_000
 
     def __post_init__(self) -> None:
-        if self.domain not in (*DOMAINS, ALL):
-            raise ValueError(f"domain is {self.domain}; allowed are {', '.join((*DOMAINS, ALL))}")
+        if self.domain not in (allowed := (*DOMAINS, *WHERE_INSTALLED, ALL)):
+            raise ValueError(f"domain is {self.domain}; allowed are {', '.join(allowed)}")
         if not 1 <= self.context < HELD_OUT:
             raise ValueError(f"context is {self.context}; it must be 1 to {HELD_OUT - 1} characters")
         for name in ("train_size", "test_size"):
@@ -96,7 +115,8 @@ class Text:
     def load(self) -> DataSet:
         """The windows, x (N, context) tokens as float32 and y (N,) tokens; half a second the first time.
 
-        FileNotFoundError where Python comes without the sources of its library, ValueError for more than there are.
+        FileNotFoundError where Python comes without the sources of its library, or for the domain bible where
+        that is not installed; ValueError for more than there are.
         """
         return _load(self)
 
@@ -107,7 +127,7 @@ def _load(spec: Text) -> DataSet:
     parts = [_tokens(domain)[: len(_tokens(domain)) // SEGMENT * SEGMENT].reshape(-1, SEGMENT) for domain in domains]
     train = _examples([part[:, :-HELD_OUT] for part in parts], spec.context, "train_size", spec.train_size)
     test = _examples([part[:, -HELD_OUT:] for part in parts], spec.context, "test_size", spec.test_size)
-    return DataSet(train, test, len(CHARACTERS), _digest())
+    return DataSet(train, test, len(CHARACTERS), _digest(*WHERE_INSTALLED.keys() & {spec.domain}))
 
 
 def _examples(parts: list[Tokens], context: int, knob: str, size: int) -> Examples:
@@ -129,7 +149,7 @@ def _windows(segments: Tokens, context: int, knob: str, size: int) -> Tokens:
 @cache
 def _tokens(domain: str) -> Tokens:
     """A domain's characters by their places in CHARACTERS."""
-    text = DOMAINS[domain]().replace("\t", " ")
+    text = (DOMAINS | WHERE_INSTALLED)[domain]().replace("\t", " ")
     found = np.frombuffer(text.encode("ascii", "replace"), np.uint8)
     table = np.full(256, CHARACTERS.index("?"), np.uint8)
     table[[ord(character) for character in CHARACTERS]] = np.arange(len(CHARACTERS))
@@ -137,9 +157,9 @@ def _tokens(domain: str) -> Tokens:
 
 
 @cache
-def _digest() -> str:
-    """Of all domains, so that whatever else a run reads of them is part of its key."""
-    return hashlib.sha256(b"\0".join(_tokens(domain).tobytes() for domain in DOMAINS)).hexdigest()
+def _digest(*others: str) -> str:
+    """Of all domains that every Python has, for a run may read more than one, and of these others."""
+    return hashlib.sha256(b"\0".join(_tokens(domain).tobytes() for domain in (*DOMAINS, *others))).hexdigest()
 
 
 def _modules() -> Iterator[ast.Module]:

@@ -94,7 +94,8 @@ def divergence(target: Tensor, current: Tensor) -> Tensor:
 
 
 def _lengths(point: Params, p: Params) -> dict[str, Tensor]:
-    """|e|, and |e / w|, each parameter measured by its own size; those that are 0 are not moved."""
+    """|e|, and |e / w|, each parameter that is not 0 measured by its own size."""
     e = point.matrix - p.matrix
     length = e.norm(dim=1, keepdim=True)
-    return {"length": length, "own_length": (e.div_(p.matrix)).nan_to_num_(0.0).norm(dim=1, keepdim=True)}
+    own = e.div_(p.matrix).masked_fill_(p.matrix == 0, 0)
+    return {"length": length, "own_length": own.norm(dim=1, keepdim=True)}

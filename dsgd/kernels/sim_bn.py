@@ -40,16 +40,24 @@ def normalise_by(module: nn.Module, inputs: Tensor) -> None:
 
 
 def joint(networks: Sequence[Network], rows: int) -> Network:
-    """One network for the rows of several, `rows` each, that differ in nothing but the inputs they normalise by."""
+    """One network for the rows of several, `rows` each, that differ in nothing but the inputs they normalise by.
+
+    The first where these kernels are not the network's: those of others may not differ (`one_for_all`).
+    """
     import torch
 
     first = networks[0]
-    if not isinstance(first.module, _sim_bn_class()):
+    if first.way != "sim_bn":
         return first
     module = copy(first.module)
     inputs = torch.stack([each.module.get_buffer("inputs") for each in networks])
     module._buffers = {"inputs": inputs.repeat_interleave(rows, dim=0)}
     return replace(first, module=module)
+
+
+def one_for_all(network: Network) -> bool:
+    """Whether runs on different training inputs can share the network's kernels, by `joint` or as they are."""
+    return network.way == "sim_bn" or not isinstance(network.module, _sim_bn_class())
 
 
 def normalises_by_data(module: nn.Module) -> bool:

@@ -53,6 +53,7 @@ def _trace(loss: ProbeLoss) -> float | None:
         curved: Tensor = jacrev(grad(value))(outputs(loss.point))
         return (curved @ jacobian * jacobian).sum()
 
-    at_once = max(1, NUMBERS_AT_ONCE // len(loss.point))
+    outputs_of_one = loss.outputs_at(loss.point, loss.split.x[:1]).shape[-1]
+    at_once = max(1, NUMBERS_AT_ONCE // (outputs_of_one * len(loss.point)))
     traces: Tensor = vmap(of_one, chunk_size=at_once)(loss.split.x, loss.split.y)
     return float(traces.mean())

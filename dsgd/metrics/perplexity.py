@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from dsgd.data import DataSource
+from dsgd.data import DataSet, DataSource
 from dsgd.metrics.accuracy import evaluate
 from dsgd.metrics.metric import Judged, Snapshot, Split, Values, check_every
 from dsgd.trees import Params
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
 class Perplexity:
     """exp(mean test loss) of the mean model, of each replica (their mean), of twins; zero-shot on `others`' test sets.
 
-    `perplexity_WHOSE`, `zero_shot_perplexity_WHOSE` the mean over the others, and `perplexity_of_K_WHOSE` of the K-th.
+    `perplexity_WHOSE`, `zero_shot_perplexity_WHOSE` the mean over the others, and `perplexity_of_K_WHOSE` of the K-th;
+    a twin's have its name before them.
     """
 
     others: tuple[DataSource, ...] = ()
@@ -27,16 +32,29 @@ class Perplexity:
     def __post_init__(self) -> None:
         check_every(self.every)
 
+    def check(self, data: DataSet, module: nn.Module) -> None:
+        """ValueError where the loss is no cross-entropy, or one of the others has other inputs or classes."""
+        if data.criterion != "cross_entropy":
+            raise ValueError(f"perplexity is exp of a cross-entropy, and the task's loss is {data.criterion}")
+        for other in self.others:
+            found = other.load()
+            if (found.test.shape, found.classes) != (data.test.shape, data.classes):
+                raise ValueError(
+                    f"others has {other}, of shape {found.test.shape} and {found.classes} classes; the task has "
+                    f"{data.test.shape} and {data.classes}, take others alike"
+                )
+
     def __call__(self, snapshot: Snapshot) -> Values:
         judged = snapshot.judged()
         splits = {"perplexity": snapshot.test}
         splits |= {f"perplexity_of_{k}": _test_of(other, snapshot.test) for k, other in enumerate(self.others)}
         values: Values = {}
-        for whose, params in {"mean_model": judged.mean, "replicas_mean": judged.replicas, **judged.twins}.items():
+        ours = {"{}_mean_model": judged.mean, "{}_replicas_mean": judged.replicas}
+        for named, params in (ours | {f"{twin}_{{}}": p for twin, p in judged.twins.items()}).items():
             found = {name: _perplexity(judged, params, split) for name, split in splits.items()}
             elsewhere = [value for name, value in found.items() if name != "perplexity"]
             found |= {"zero_shot_perplexity": fmean(elsewhere)} if elsewhere else {}
-            values |= {f"{name}_{whose}": value for name, value in found.items()}
+            values |= {named.format(name): value for name, value in found.items()}
         return values
 
 

@@ -37,7 +37,7 @@ class Smoothing:
     isotropic: bool = False
     every: int | None = 0
 
-    apart: ClassVar[tuple[str, ...]] = ("isotropic",)
+    apart: ClassVar[tuple[str, ...]] = ("isotropic", "scale")
 
     def __post_init__(self) -> None:
         check_every(self.every)

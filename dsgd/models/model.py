@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 class Model(Protocol):
     """A frozen value that names a model; nothing in it is in place or random, nor depends on the rest of the batch.
 
-    The exception is `dsgd.kernels.batch_norm`, whose running statistics are carried beside the parameters. One whose
-    output is itself the loss has a class attribute `criterion = "output"`.
+    Exceptions are `dsgd.kernels.batch_norm`, whose running statistics are carried beside the parameters, and
+    `dsgd.kernels.sim_bn`, which normalises by all training inputs. One whose output is itself the loss has a class
+    attribute `criterion = "output"`; a module that embeds tokens has `embedding_width` (`Network.noise_shape`).
     """
 
     @property
@@ -21,5 +22,8 @@ class Model(Protocol):
         ...
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """A float32 module for inputs of `shape`; its start comes from torch's generator, which the caller seeds."""
+        """A float32 module for inputs of `shape`, with `classes` outputs, a `DataSet`'s `outputs`.
+
+        Its start comes from torch's generator, which the caller seeds.
+        """
         ...

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class SimBn:
     """W2 [gamma a / sqrt(mean_i a(x_i)^2)], a = relu(W1 x + b) of `width`, x_i the task's training inputs.
 
-    gamma starts at 1, the rest at torch's default.
+    gamma starts at 1, the rest at torch's default. All replicas normalise by all training inputs, whatever share
+    of them a partition gives each.
     """
 
     width: int = 40

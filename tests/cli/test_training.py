@@ -74,13 +74,14 @@ def test_a_dry_run_prints_a_configuration_and_trains_nothing(dsgd_command: Dsgd,
     assert status == 0
     assert load_config("resolved.yaml") == load_config("resolved.yaml", SMALL)
     status, out, err = dsgd_command("run", "resolved.yaml", "--dry-run", "--json")
-    assert (status, err, json.loads(out)["topology"]["n"]) == (0, "", 4)
+    assert (status, "parameters" in err, json.loads(out)["topology"]["n"]) == (0, True, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["resolved.yaml"]
 
 
 @pytest.mark.parametrize(
     ("metric", "sentence"),
     [
+        ("{name: perplexity, others: [text]}", "others has Text"),
         ("features", "needs a model of two layers, and this has 3 matrices"),
         ("{name: drift, method: tent}", "no normalisation layer to adapt; take a model with one"),
         ("{name: drift, shots: 5000}", "class 6 has 36 held-out examples; 5000 shots need more"),
@@ -96,6 +97,14 @@ def test_a_metric_that_does_not_fit_is_refused_before_the_run(
     assert err.startswith("metrics: ")
     assert sentence in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pretraining_on_other_data_is_refused_before_the_run(dsgd_command: Dsgd, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("task: digits\npretraining: {name: pretrained, data: text, steps: 3}\n")
+    status, out, err = dsgd_command("run", "run.yaml", "--out", "here")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("pretraining: its data have inputs of shape (12,), 96 classes")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 
 
 def test_a_run_that_diverges_fails_with_a_sentence(dsgd_command: Dsgd, tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -85,7 +89,9 @@ def test_what_a_character_outside_of_ascii_becomes(monkeypatch: pytest.MonkeyPat
 
 
 def test_impossible_knobs_are_refused() -> None:
-    with pytest.raises(ValueError, match="domain is poems; allowed are prose, docstrings, code, names, tables, all"):
+    with pytest.raises(
+        ValueError, match="domain is poems; allowed are prose, docstrings, code, names, tables, bible, all"
+    ):
         Text("poems")
     with pytest.raises(ValueError, match="context is 400; it must be 1 to 399 characters"):
         Text(context=400)
@@ -102,3 +108,29 @@ def test_a_python_without_its_sources_is_told_of() -> None:
 
 def test_it_has_its_row() -> None:
     assert DATASETS["text"] is Text
+
+
+def test_the_bible_is_text_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a program of its name that prints as many verses; one that prints fewer is another."""
+    program = tmp_path / "bible"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for count in (texts.VERSES - 1, texts.VERSES):
+        program.write_text(
+            f"#!{sys.executable}\nfor k in range({count}):\n    print(f'1Ch{{k // 30}}:{{k % 30}} And so on {{k}}.')\n"
+        )
+        program.chmod(0o755)
+        texts._tokens.cache_clear()
+        if count < texts.VERSES:
+            with pytest.raises(FileNotFoundError, match="install the package bible-kjv, or take another"):
+                Text("bible", 8, 500, 100).load()
+    text = whole("bible")
+    assert text.startswith("And so on 0.\nAnd so on 1.\n")
+    found = Text("bible", 8, 500, 100).load()
+    assert len(found.train) == 500
+    assert found.sha256 != Text("names", 8, 500, 100).load().sha256
+    texts._tokens.cache_clear()
+
+
+def test_what_every_python_has_is_all() -> None:
+    assert "bible" not in DOMAINS
+    assert len(Text("all", 8, 10, 10).load().train) == 10 * len(DOMAINS)

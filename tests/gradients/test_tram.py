@@ -141,6 +141,9 @@ def test_parameters_that_are_zero_have_no_length_of_their_own(batch: tuple[Objec
     p.matrix[:, :50] = 0
     found = estimated(Tram("input"), objective, p)
     torch.testing.assert_close(found.gauges["own_length"], found.gauges["d"], rtol=1e-5, atol=0)
+    moved = estimated(Tram("fisher"), objective, p).gauges["own_length"]  # those that are 0 too
+    assert moved.isfinite().all()
+    assert (moved < 1e6).all()
 
 
 def test_the_noise_of_tokens_is_on_their_embeddings(small: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,21 @@ def test_a_plug_in_that_cannot_be_run_is_one_line(dsgd_command: Dsgd, tmp_path: 
 def test_a_table_has_the_rows_of_a_plug_in(dsgd_command: Dsgd, sign: Path) -> None:
     status, out, _ = dsgd_command("list", "gradients", "--plugin", "sign.py")
     assert (status, out.splitlines()[-1].split()[0], out.splitlines()[-1].split()[-1]) == (0, "sign", "scale=0.01")
+
+
+def test_a_sweep_names_the_files_for_who_goes_on_with_it(dsgd_command: Dsgd, sign: Path) -> None:
+    words = [*SMALL, "gradient=sign,plain", "--out", "swept", "--plugin", "sign.py"]
+    assert dsgd_command("run", *words)[0] == 0
+    assert json.loads(Path("swept/sweep.json").read_text())["command"].endswith("--out swept --plugin sign.py")
+    (run,) = Path("swept/runs").glob("gradient-sign*")
+    assert read_file(run / "config.yaml")["plugins"][0]["file"] == "sign.py"
+
+
+def test_what_is_shown_of_a_run_names_them_too(dsgd_command: Dsgd, trained: Path) -> None:
+    _, out, _ = dsgd_command("show", "a")
+    assert "dsgd probe a --plugin sign.py" in out
+    assert dsgd_command("report", "a", "--plugin", "sign.py")[0] == 0
+    page = (trained / "report.html").read_text()
+    assert "gradient=sign" in page
+    assert "--plugin sign.py" in page
+    assert "The network is not shown" not in page

@@ -81,3 +81,9 @@ def test_a_tracker_that_is_not_there_is_refused_before_anything_is_made(
         monkeypatch.setattr(trackers, "TRACKERS", {"gone": Heard})
     assert dsgd_command("run", *SMALL, "--track", name) == (2, "", expected)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tracker_follows_one_run(dsgd_command: Dsgd) -> None:
+    said = "Invalid value for --track: a tracker follows one run, and this is a sweep; leave it out"
+    words = ("seed=0,1", "--track", "wandb")
+    assert dsgd_command("run", *SMALL, *words) == (2, "", f"dsgd: {said} (see dsgd --help)\n")

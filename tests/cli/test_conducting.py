@@ -37,7 +37,7 @@ def test_a_broken_study_is_one_line(dsgd_command: Dsgd, tmp_path: Path, source: 
 
 SUMMARY = {
     "study": "sums",
-    "preset": "smoke",
+    "preset": "standard",
     "answer": "It adds.\n\nTwice.",
     "claims": [
         {"name": "it adds", "kind": "claim", "estimate": 2.0, "ci": [1.5, 2.5], "criterion": "2", "verdict": "refuted"}

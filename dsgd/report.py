@@ -60,7 +60,7 @@ def render_html(
 
     ValueError for a figure that is not inert.
     """
-    return template("report.html.j2", gaps=gaps, strip=strip, tested=tested).render(
+    return template("report.html.j2", gaps=gaps, left_open=left_open, strip=strip, tested=tested).render(
         summary=summary,
         headline=headline(summary["claims"], summary["preset"]),
         calm=all(claim["verdict"] == "supported" for claim in summary["claims"]),
@@ -140,6 +140,17 @@ def tested(claim: Mapping[str, Any]) -> str:
     return "one-sided test" if None in (claim["low"], claim["high"]) else ""
 
 
+def left_open(claim: Mapping[str, Any]) -> str:
+    """Why a claim is inconclusive, in numbers; empty where it is not, or where its gaps say it."""
+    text = written(claim)
+    if claim["verdict"] != "inconclusive" or not text["half_width"]:
+        return ""
+    p = min(claim.get("p_inside") or 1.0, claim.get("p_outside") or 1.0)
+    if claim["margin"] <= claim["half_width"] or p == 1:
+        return f"half-width {text['half_width']}, margin {text['margin']}"
+    return f"p {p:.2g} among the study's claims, not below {LEVEL:g}; its own interval is clear of the bound"
+
+
 def gaps(claim: Mapping[str, Any]) -> str:
     """How many of a claim's measurements gave no number; nothing where all did."""
     return f"{claim['unavailable']} of {claim['measurements']} unavailable" if claim.get("unavailable") else ""
@@ -190,13 +201,13 @@ def _controls(summary: Summary) -> str:
 def _rows(summary: Summary) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for claim in summary["claims"]:
-        text = written(claim)
-        wide = claim["verdict"] == "inconclusive" and text["half_width"]
-        widths = f" (half-width {text['half_width']}, margin {text['margin']})" if wide else ""
+        text, why = written(claim), left_open(claim)
         criterion = "; ".join(part for part in (claim["criterion"], tested(claim)) if part)
         sign, number_of = VERDICTS[claim["verdict"]][0], f"{claim['n']} ({gaps(claim)})" if gaps(claim) else claim["n"]
         measured = (text["estimate"], text["interval"], number_of)
-        rows.append([sign, claim["name"], claim["kind"], *measured, criterion, f"{claim['verdict']}{widths}"])
+        rows.append(
+            [sign, claim["name"], claim["kind"], *measured, criterion, claim["verdict"] + (f" ({why})" if why else "")]
+        )
     return rows
 
 

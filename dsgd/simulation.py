@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import topologies
 from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
 from dsgd.communicators import Communicator, Quarantine
@@ -18,6 +20,7 @@ from dsgd.gradients import Estimate, Gradient
 from dsgd.kernels.batch_norm import MOMENTUM, running
 from dsgd.losses import check_loss
 from dsgd.metrics import Snapshot, Split
+from dsgd.models import Model
 from dsgd.objectives import Objective, Tilted
 from dsgd.perturbations import Cloud, Noise, cloud
 from dsgd.randomness import Row, normal_rows
@@ -63,6 +66,7 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
             if data.criterion == "output"
             else f"model {model} is a loss without data; add task=no_data and batch_size=full, or take another model",
         )
+    _check_tokens(run.model, model, data)
     if getattr(run.gradient, "classifies", False) and (data.criterion == "output" or data.outputs != data.classes):
         kind, task = (PARTS.get(type(part), type(part).__name__) for part in (run.gradient, run.task.data))
         raise KnobError(
@@ -75,12 +79,31 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
     return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
 
 
+def _check_tokens(model: Model, name: str, data: DataSet) -> None:
+    """KnobError where a model takes tokens for numbers, or numbers for tokens."""
+    reads = getattr(model, "reads_tokens", None)
+    if data.tokens and reads is False:
+        raise KnobError("model", f"model {name} would take tokens for numbers; take neural_lm or transformer")
+    parts = (data.train.x, data.test.x)
+    if reads and not all(((x >= 0) & (x < data.classes) & (x == np.floor(x))).all() for x in parts):
+        raise KnobError(
+            "model",
+            f"model {name} reads tokens, whole numbers below {data.classes}, and the inputs are others; take "
+            "task text, or another model",
+        )
+
+
 def check_fit(run: Run, data: DataSet, module: nn.Module) -> None:
-    """ValueError for a loss or a metric that does not fit the data or the model."""
+    """ValueError for a loss or a metric that does not fit the data, the model or the method."""
     check_loss(run.loss, data)
-    for metric in run.metrics:
+    for k, metric in enumerate(run.metrics):
+        if getattr(metric, "reads_gauges", False) and not getattr(run.gradient, "notes", False):
+            name = PARTS.get(type(run.gradient), type(run.gradient).__name__)
+            raise KnobError(
+                f"metrics[{k}]", f"gradient {name} notes no gauges; leave gauges out, or take one that does"
+            )
         if fits := getattr(metric, "check", None):
-            with about("metrics"):
+            with about(f"metrics[{k}]"):
                 fits(data, module)
 
 

@@ -166,9 +166,16 @@ def test_no_claims_make_a_page_too():
 
 
 def test_an_inconclusive_verdict_tells_half_width_and_margin():
-    summary = a_summary(a_claim(verdict="inconclusive"))
-    assert "half-width 0.030, margin 0.140" in render_html(summary)
-    assert "inconclusive (half-width 0.030, margin 0.140)" in render_markdown(summary)
+    summary = a_summary(a_claim(verdict="inconclusive", margin=0.01))
+    assert "half-width 0.030, margin 0.010" in render_html(summary)
+    assert "inconclusive (half-width 0.030, margin 0.010)" in render_markdown(summary)
+
+
+def test_where_only_the_other_claims_leave_a_verdict_open_their_p_is_told():
+    summary = a_summary(a_claim(verdict="inconclusive", p_inside=0.0412, p_outside=1.0))
+    told = "p 0.041 among the study's claims, not below 0.0294; its own interval is clear of the bound"
+    assert f"inconclusive ({told})" in render_markdown(summary)
+    assert told.replace("'", "&#39;") in render_html(summary)
 
 
 def test_a_single_value_is_labelled_and_has_no_interval():

@@ -298,12 +298,16 @@ def list_table(
 ) -> None:
     """List what a configuration can name."""
     from dsgd.cli.catalogue import TABLES, entries
+    from dsgd.config import ConfigError
     from dsgd.config.problems import choice
 
     if table is None:
         names = {name: list(rows) for name, rows in TABLES.items()}
         printed.show(names, printed.pairs(names), as_json)
     else:
+        elsewhere = {"runs": "dsgd runs lists the runs of a folder", "studies": "dsgd studies lists the studies"}
+        if table in elsewhere:
+            raise ConfigError(f"TABLE: {table} are not what a configuration names; {elsewhere[table]}")
         found = entries(choice(TABLES, table, "TABLE"))
         printed.show([asdict(entry) for entry in found], printed.of_table(found), as_json)
 

@@ -106,11 +106,13 @@ def knob_readers(
     hints = get_type_hints(kind)
     readers: dict[str, Callable[[], Any]] = {}
     for key in (k for k in knobs if k not in given and _default(knobs[k]) is MISSING):
-        readers[key] = partial(refuse, dotted(path, key), f"missing; give {key}")
+        named = _table(hints[key])
+        what = f"a name, one of {', '.join(named)}" if named else key
+        readers[key] = partial(refuse, dotted(path, key), f"missing; give {what}")
     for key, value in given.items():
         at = dotted(path, str(key))
         if key not in knobs:
-            readers[at] = partial(refuse_key, at, (*knobs, *also))
+            readers[at] = partial(refuse_key, at, (*knobs, *also), PARTS.get(kind, kind.__name__))
         else:
             readers[key] = partial(special.get(key) or _reader(hints[key], knobs[key]), value, at)
     return readers

@@ -58,10 +58,10 @@ def refuse(path: str, sentence: str) -> NoReturn:
     raise ConfigError(f"{path}: {sentence}")
 
 
-def refuse_key(path: str, allowed: Iterable[str]) -> NoReturn:
-    """Of a key that is not one of `allowed`."""
+def refuse_key(path: str, allowed: Iterable[str], part: str = "") -> NoReturn:
+    """Of a key that is not one of `allowed`, those of a part."""
     allowed = tuple(allowed)
-    listed = f"allowed are {', '.join(allowed)}" if allowed else "none is allowed"
+    listed = f"allowed are {', '.join(allowed)}" if allowed else f"{part} has no knobs"
     refuse(path, f"unknown key; {listed}{_hint(path.rpartition('.')[2], allowed)}")
 
 

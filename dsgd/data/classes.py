@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,15 +30,15 @@ class EmergingClasses:
     def load(self) -> DataSet:
         """The data set; ValueError unless some classes are left to emerge."""
         whole = self.source.load()
+        if whole.classes < 3:
+            raise ValueError(f"source has {whole.classes} classes; take data of 3 or more, so that some emerge")
         if self.base >= whole.classes:
             raise ValueError(f"base is {self.base}; it must be 2 to {whole.classes - 1}, so that some classes emerge")
         number = generator(self.order, "classes", "order").permutation(whole.classes)
         train, test = number[whole.train.y], number[whole.test.y]
         known = train < self.base
-        return DataSet(
-            Examples(whole.train.x[known], train[known].astype(np.int64)),
-            Examples(whole.test.x, test.astype(np.int64)),
-            whole.classes,
-            whole.sha256,
-            whole.criterion,
+        return replace(
+            whole,
+            train=Examples(whole.train.x[known], train[known].astype(np.int64)),
+            test=Examples(whole.test.x, test.astype(np.int64)),
         )

@@ -38,7 +38,8 @@ class DataSet:
 
     `criterion` says what the loss of one example is: "cross_entropy" of the model's output and the label,
     "squared_error", |output - one-hot label + 1 / classes|^2 / 2, "signed_squared_error", (f - y)^2 of the one output f
-    and y = -1, +1 for the labels 0, 1, or "output", the model's output itself.
+    and y = -1, +1 for the labels 0, 1, or "output", the model's output itself. `tokens` says that inputs are windows of
+    tokens, numbers below `classes`, which only a language model can read.
     """
 
     train: Examples
@@ -46,6 +47,7 @@ class DataSet:
     classes: int
     sha256: str
     criterion: str = "cross_entropy"
+    tokens: bool = False
 
     @property
     def outputs(self) -> int:

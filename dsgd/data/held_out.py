@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dsgd.data.examples import DataSet, DataSource, Examples
 from dsgd.knobs import check_least
@@ -26,4 +26,4 @@ class HeldOut:
             raise ValueError(f"size is {self.size}; it must be 1 to {len(whole.train) - 1}, so that some are left")
         x, y = whole.train.x, whole.train.y
         train, test = Examples(x[:count], y[:count]), Examples(x[count:], y[count:])
-        return DataSet(train, test, whole.classes, whole.sha256, whole.criterion)
+        return replace(whole, train=train, test=test)

@@ -39,6 +39,8 @@ def _load(spec: InputNoise) -> DataSet:
     whole = spec.source.load()
     if whole.criterion != "cross_entropy":
         raise ValueError(f"the criterion of {type(spec.source).__name__} is {whole.criterion}; take data with inputs")
+    if whole.tokens:
+        raise ValueError("source has tokens for inputs, to which no noise can be added; take data of numbers")
     train, test = (_noisy(spec, name, part) for name, part in (("train", whole.train), ("test", whole.test)))
     return DataSet(train, test, whole.classes, whole.sha256)
 

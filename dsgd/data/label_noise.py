@@ -5,7 +5,7 @@ The test labels stay as they are, so that what is memorised of the noise is no h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from dsgd.data.examples import DataSet, DataSource, Examples
@@ -45,4 +45,4 @@ def _load(spec: LabelNoise) -> DataSet:
     drawn = stream.permutation(count)
     labels, some = stream.integers(whole.classes, size=count), round(spec.share * count)
     y[drawn[:some]] = labels[:some]
-    return DataSet(Examples(whole.train.x, y), whole.test, whole.classes, whole.sha256)
+    return replace(whole, train=Examples(whole.train.x, y))

@@ -6,7 +6,7 @@ Source: CIFAR-LT of Cui et al. 2019, arXiv 1901.05555; with `split` None cut as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,11 +62,10 @@ class LongTail:
         if self.test_each is not None:
             each = np.full(whole.classes, self.test_each)
             test = kept(test, whole.test.y, each, "test", "test_each")
-        return DataSet(
-            Examples(whole.train.x[train], whole.train.y[train]),
-            Examples(whole.test.x[test], whole.test.y[test]),
-            whole.classes,
-            whole.sha256,
+        return replace(
+            whole,
+            train=Examples(whole.train.x[train], whole.train.y[train]),
+            test=Examples(whole.test.x[test], whole.test.y[test]),
         )
 
     def counts(self, classes: int) -> Indices:

@@ -28,6 +28,8 @@ class Regression:
         whole = self.source.load()
         if whole.criterion != "cross_entropy":
             raise ValueError(f"source {type(self.source).__name__} has no labels to regress; take a set of examples")
+        if whole.tokens:
+            raise ValueError("source has tokens for inputs, whose differences mean nothing; take data of numbers")
         mean = whole.train.x.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = (whole.train.x - mean).std(dtype=np.float64).astype(np.float32) or np.float32(1)
 

@@ -92,10 +92,11 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True)
 class Text:
-    """Windows of `context` characters, as tokens, and the next character as label, of one domain or of "all" in turn.
+    """Windows of `context` characters, as tokens, and the next one as label, of one domain or of "all" in turn.
 
-    The first nine tenths of every 4,000 characters are to train on, the last to test on. `train_size` and `test_size`
-    windows are taken of each domain, evenly over it. The texts are the installed Python's own, and change with it.
+    Domains: prose, docstrings, code, names, tables, and bible where Debian's package bible-kjv is installed. The first
+    nine tenths of every 4,000 characters are to train on, the last to test on. `train_size` and `test_size` windows
+    are taken of each domain, evenly over it. The texts are the installed Python's own, and change with it.
     """
 
     domain: str = "prose"
@@ -127,7 +128,7 @@ def _load(spec: Text) -> DataSet:
     parts = [_tokens(domain)[: len(_tokens(domain)) // SEGMENT * SEGMENT].reshape(-1, SEGMENT) for domain in domains]
     train = _examples([part[:, :-HELD_OUT] for part in parts], spec.context, "train_size", spec.train_size)
     test = _examples([part[:, -HELD_OUT:] for part in parts], spec.context, "test_size", spec.test_size)
-    return DataSet(train, test, len(CHARACTERS), _digest(*WHERE_INSTALLED.keys() & {spec.domain}))
+    return DataSet(train, test, len(CHARACTERS), _digest(*WHERE_INSTALLED.keys() & {spec.domain}), tokens=True)
 
 
 def _examples(parts: list[Tokens], context: int, knob: str, size: int) -> Examples:

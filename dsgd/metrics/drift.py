@@ -52,8 +52,8 @@ class Drift:
 
     `accuracy`, `base` and `new` (on the classes trained on and on those that emerged) are means over sessions, of what
     is predicted before the batch adapts anything; `harmonic` is the harmonic mean of the latter two, `sessions` are the
-    accuracies, and `kept` is the share of examples that are sure, 1 where none is asked. There are no values without
-    classes that emerge. The stream is keyed by the run's seed, and the same for every method.
+    accuracies, and `kept` is the share of examples that are sure, 1 where none is asked.
+    The stream is keyed by the run's seed, and the same for every method.
     """
 
     label: str = "drift"
@@ -102,7 +102,7 @@ class Drift:
             topologies.Topology(self.graph, self.replicas)
 
     def check(self, data: DataSet, module: nn.Module) -> None:
-        """ValueError where a session would have too few examples, or a method nothing to adapt."""
+        """ValueError where no class emerges, a session would have too few examples, or a method nothing to adapt."""
         import torch
         from torch import nn
 
@@ -110,10 +110,11 @@ class Drift:
         from dsgd.models.cosine import with_output
 
         known = _known(data.train.y, data.test.y, data.criterion == "cross_entropy")
-        if known:
-            for _ in self._stream(known, (0.0, 1.0)).sessions(data.test, 0):
-                pass
-        if known and self.method != "frozen":
+        if not known:
+            raise ValueError("drift needs classes that are in the test examples alone; take task emerging_classes")
+        for _ in self._stream(known, (0.0, 1.0)).sessions(data.test, 0):
+            pass
+        if self.method != "frozen":
             features = with_output(deepcopy(module), lambda last: nn.Identity())
             Csfa(Prototypes(features, torch.zeros(known, 1)), self._gradient())
 

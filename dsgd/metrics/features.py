@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dsgd.knobs import check_least
 from dsgd.metrics.metric import Snapshot, Values, check_every
+from topologies.arguments import KnobError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,10 +32,15 @@ class Features:
         check_least(self, relevant=0, units=1)
 
     def check(self, data: DataSet, module: nn.Module) -> None:
-        """ValueError where the network has not two matrices of parameters."""
-        count = sum(leaf.dim() == 2 for leaf in module.parameters())
-        if count != 2:
-            raise ValueError(f"metric features needs a model of two layers, and this has {count} matrices")
+        """ValueError where the network has not two matrices of parameters, or they are smaller than the knobs say."""
+        matrices = [leaf for leaf in module.parameters() if leaf.dim() == 2]
+        if len(matrices) != 2:
+            raise ValueError(f"features needs a model of two layers, and this has {len(matrices)} matrices")
+        for name, size, what in zip(("units", "relevant"), matrices[0].shape, ("hidden units", "inputs"), strict=True):
+            if getattr(self, name) > size:
+                raise KnobError(
+                    name, f"{name} is {getattr(self, name)}; the model has {size} {what}, give at most these"
+                )
 
     def __call__(self, snapshot: Snapshot) -> Values:
         import torch

@@ -10,7 +10,7 @@ from dsgd.metrics.metric import Snapshot, Values, check_every
 
 @dataclass(frozen=True)
 class Gauges:
-    """`gauge_X`, the mean over replicas of each number X that the method notes: tram, rsgs and imb_sam do."""
+    """`gauge_X`, the replicas' mean of each number X that the gradient method notes: tram, rsgs and imb_sam do."""
 
     reads_gauges: ClassVar[bool] = True
 

@@ -13,6 +13,7 @@ from dsgd.data import DataSet, DataSource
 from dsgd.metrics.accuracy import evaluate
 from dsgd.metrics.metric import Judged, Snapshot, Split, Values, check_every
 from dsgd.trees import Params
+from topologies.arguments import KnobError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,14 +36,14 @@ class Perplexity:
     def check(self, data: DataSet, module: nn.Module) -> None:
         """ValueError where the loss is no cross-entropy, or one of the others has other inputs or classes."""
         if data.criterion != "cross_entropy":
-            raise ValueError(f"perplexity is exp of a cross-entropy, and the task's loss is {data.criterion}")
-        for other in self.others:
+            raise ValueError(
+                f"perplexity is exp of a cross-entropy, and the task's loss is {data.criterion}; leave it out"
+            )
+        for k, other in enumerate(self.others):
             found = other.load()
             if (found.test.shape, found.classes) != (data.test.shape, data.classes):
-                raise ValueError(
-                    f"others has {other}, of shape {found.test.shape} and {found.classes} classes; the task has "
-                    f"{data.test.shape} and {data.classes}, take others alike"
-                )
+                theirs, ours = (f"shape {of.test.shape} and {of.classes} classes" for of in (found, data))
+                raise KnobError(f"others[{k}]", f"has inputs of {theirs}, the task of {ours}; take data that are alike")
 
     def __call__(self, snapshot: Snapshot) -> Values:
         judged = snapshot.judged()

@@ -30,6 +30,11 @@ class Cosine:
             raise ValueError(f"scale is {self.scale}; it must be above 0")
 
     @property
+    def reads_tokens(self) -> bool | None:
+        """As the features do."""
+        return getattr(self.features, "reads_tokens", None)
+
+    @property
     def least_batch_size(self) -> int:
         """That of the features."""
         return getattr(self.features, "least_batch_size", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Linear:
     """Logits W x + b of the flattened input."""
+
+    reads_tokens: ClassVar[bool] = False
 
     @property
     def smooth(self) -> bool:

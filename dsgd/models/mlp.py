@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dsgd.kernels.batch_norm import batch_norm
 from dsgd.models.activations import ACTIVATIONS, check_activation
@@ -31,6 +31,8 @@ class Mlp:
     variance 2 / fan_in, which keeps the size of activations through layers of ReLU (He et al. 2015, arXiv 1502.01852,
     equation 10), and lecun, of 1 / fan_in, which does so through linear ones (LeCun et al. 1998).
     """
+
+    reads_tokens: ClassVar[bool] = False
 
     widths: tuple[int, ...] = (64, 32)
     activation: str = "tanh"

@@ -6,7 +6,7 @@ Source: Wen, Li & Ma 2023, arXiv 2307.11007, section 2, 2-MLP-Sim-BN.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dsgd.kernels.sim_bn import sim_bn
 from dsgd.models.shapes import check_positive
@@ -22,6 +22,8 @@ class SimBn:
     gamma starts at 1, the rest at torch's default. All replicas normalise by all training inputs, whatever share
     of them a partition gives each.
     """
+
+    reads_tokens: ClassVar[bool] = False
 
     width: int = 40
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dsgd.models.shapes import check_positive, check_tokens
 
@@ -23,6 +23,8 @@ class Transformer:
 
     Every position sees the whole window. Its inputs are tokens below the number of classes.
     """
+
+    reads_tokens: ClassVar[bool] = True
 
     width: int = 32
     depth: int = 1

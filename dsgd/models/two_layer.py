@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dsgd.kernels.two_layer import EPS, sim_ln
 from dsgd.models.activations import ACTIVATIONS, check_activation
@@ -27,6 +27,8 @@ class TwoLayer:
     Without `train_head` the head is a buffer. With `norm` sim_ln the head takes a / max(|a|, 1e-6), a the activations
     of one example.
     """
+
+    reads_tokens: ClassVar[bool] = False
 
     width: int = 100
     activation: str = "relu"

@@ -77,3 +77,8 @@ def test_a_list_of_nothing_names_the_tables(dsgd_command: Dsgd) -> None:
     assert (status, len(out.splitlines())) == (0, len(TABLES))
     assert "weights         auto, metropolis_hastings, " in out
     assert json.loads(dsgd_command("list", "--json")[1])["tasks"] == list(TABLES["tasks"])
+
+
+def test_runs_and_studies_are_listed_elsewhere(dsgd_command: Dsgd) -> None:
+    told = "TABLE: runs are not what a configuration names; dsgd runs lists the runs of a folder\n"
+    assert dsgd_command("list", "runs") == (2, "", told)

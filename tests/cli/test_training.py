@@ -81,8 +81,9 @@ def test_a_dry_run_prints_a_configuration_and_trains_nothing(dsgd_command: Dsgd,
 @pytest.mark.parametrize(
     ("metric", "sentence"),
     [
-        ("{name: perplexity, others: [text]}", "others has Text"),
+        ("{name: perplexity, others: [text]}", "metrics[0].others[0]: has inputs of shape (12,) and 96 classes"),
         ("features", "needs a model of two layers, and this has 3 matrices"),
+        ("gauges", "gradient plain notes no gauges; leave gauges out, or take one that does"),
         ("{name: drift, method: tent}", "no normalisation layer to adapt; take a model with one"),
         ("{name: drift, shots: 5000}", "class 6 has 36 held-out examples; 5000 shots need more"),
         ("{name: drift, batch_size: 5000}", "a session has 246 examples; a batch of 5000 needs more"),
@@ -94,8 +95,27 @@ def test_a_metric_that_does_not_fit_is_refused_before_the_run(
     words = ["task=emerging_classes", "task.source=digits", "model.widths=[4, 4]", f"metrics=[{metric}]"]
     status, out, err = dsgd_command("run", *words, "--out", "here")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
-    assert err.startswith("metrics: ")
+    assert err.startswith("metrics[0]")
     assert sentence in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["task=text", "model=mlp"], "model: mlp would take tokens for numbers; take neural_lm or transformer"),
+        (["task=digits", "model=neural_lm"], "model: neural_lm reads tokens, whole numbers below 10"),
+        (["task=input_noise", "task.source=text", "model=neural_lm"], "task: source has tokens for inputs"),
+        (["task=emerging_classes", "task.source=xor"], "task: source has 2 classes; take data of 3 or more"),
+        (["task=label_noise"], "task.source: missing; give a name, one of digits, "),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_before_the_run(
+    dsgd_command: Dsgd, tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    status, out, err = dsgd_command("run", *words, "--out", "here")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith(sentence)
     assert list(tmp_path.iterdir()) == []
 
 

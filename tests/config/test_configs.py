@@ -149,7 +149,7 @@ def test_numbers_keep_their_type() -> None:
             {"task": "digits", "model": {"widht": [3]}},
             "model.widht: unknown key; allowed are widths, .*did you mean widths",
         ),
-        ({"task": "digits", "gradient": {"rho": 1}}, "gradient.rho: unknown key; none is allowed"),
+        ({"task": "digits", "gradient": {"rho": 1}}, "gradient.rho: unknown key; plain has no knobs"),
         ({"task": "digits", "steps": "3"}, "steps: '3' given; allowed is a whole number"),
         ({"task": "digits", "steps": 1e3}, "steps: 1000.0 given; allowed is a whole number"),
         ({"task": "digits", "steps": True}, "steps: true given; allowed is a whole number"),

@@ -97,3 +97,9 @@ def test_features_are_refused_where_there_are_no_two_layers(snapshot_of: Taken) 
         snapshot_of(replace(on_xor(Linear()), metrics=(Features(),)))
     with pytest.raises(ValueError, match="units is 0; it must be at least 1"):
         Features(units=0)
+    for knobs, words in (
+        ({"units": 4}, "units is 4; the model has 3"),
+        ({"relevant": 6}, "relevant is 6; the model has 5"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            snapshot_of(replace(on_xor(TwoLayer(3)), metrics=(Features(**{"units": 3, **knobs}),)))

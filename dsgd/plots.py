@@ -78,7 +78,7 @@ def curves(
             axes.errorbar(curve.x, _floats(curve.y), yerr=_bars(curve), capsize=2, **look)
         for place, (slope, label) in enumerate(guides):
             _guide(axes, drawn[place % len(drawn)], slope, symbols(label))
-        _plain_log_ticks(axes)
+        plain_log_ticks(axes)
         _legend(drawing, axes)
         return rendered(drawing, title, caption)
 
@@ -103,7 +103,7 @@ def traces(
                 ends = (_floats(curve.lo), _floats(curve.hi))
                 axes.fill_between(curve.x, *ends, color=look["color"], alpha=0.2, linewidth=0)
         axes.locator_params(axis="x", nbins=6)
-        _plain_log_ticks(axes)
+        plain_log_ticks(axes)
         _legend(drawing, axes)
         return rendered(drawing, title, caption)
 
@@ -252,7 +252,7 @@ def _guide(axes: Axes, curve: Series, slope: float, label: str) -> None:
     axes.annotate(label, (ends[0], heights[0]), (-5, -3), textcoords="offset points", ha="right", alpha=0.8)
 
 
-def _plain_log_ticks(axes: Axes) -> None:
+def plain_log_ticks(axes: Axes) -> None:
     """Powers of ten written with superscript characters: text that every reader's font can show."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

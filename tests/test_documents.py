@@ -109,12 +109,22 @@ def test_the_gradient_is_plain_when_switched_off(small: Callable[..., Run]) -> N
     assert not all(torch.equal(on.params[name], leaf) for name, leaf in plain.params.items())
 
 
-def test_the_readmes_wrapped_optimizer_steps() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "dsgd.wrap" in block]
-    found: dict[str, torch.Tensor] = {}
-    exec(example, found)
-    assert found["loss"].isfinite()
+README = [
+    pytest.param(example, printed, marks=[pytest.mark.slow] if printed else [])
+    for example, printed in re.findall(
+        r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", (ROOT / "README.md").read_text("utf-8"), re.DOTALL
+    )
+]
+
+
+@pytest.mark.parametrize(("example", "printed"), README, ids=range(len(README)))
+def test_an_example_of_the_readme_prints_what_it_says(
+    example: str, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(example, {})
+    for found, promised in zip(capsys.readouterr().out.split(), printed.split(), strict=bool(printed)):
+        number = re.fullmatch(r"[\d.]+", promised)
+        assert float(found) == pytest.approx(float(promised), rel=0.05) if number else found == promised
 
 
 def test_what_a_backend_may_offer_is_what_is_looked_for() -> None:

@@ -155,7 +155,7 @@ def surface(
             lines = axes.contour(x, y, grid, levels, colors=[INK], linewidths=0.8, linestyles="solid", alpha=0.6)
             axes.clabel(lines, fmt=dict(zip(levels, _told_apart(levels), strict=True)), fontsize=8, colors=[INK])
         for place, mark in enumerate(marks):
-            axes.plot(mark.x, _floats(mark.y), **_look(place, mark.label), linestyle="")
+            axes.plot(mark.x, _floats(mark.y), **_look(place, mark.label) | {"linestyle": ""})
         axes.set_aspect("equal")
         axes.locator_params(nbins=6)
         _legend(drawing, axes)
@@ -195,7 +195,10 @@ def _told_apart(levels: Sequence[float]) -> list[str]:
 
 
 def _look(place: int, label: str) -> dict[str, Any]:
-    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "label": symbols(label)}
+    """Of the curve at this place: where colours come round again, the lines are broken."""
+    round_, colour = divmod(place, len(COLOURS))
+    look: dict[str, Any] = {"color": COLOURS[colour], "marker": MARKERS[place % len(MARKERS)], "label": symbols(label)}
+    return look | {"linestyle": ("-", "--", ":")[min(round_, 2)]}
 
 
 def _legend(drawing: Drawing, axes: Axes) -> None:

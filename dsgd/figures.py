@@ -67,12 +67,28 @@ STYLE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class Frames:
+    """What a figure's nodes were in turn, for a page to step through: the last is the one drawn.
+
+    A line names each frame, and tells its least and greatest value, which have the ends of the `palette`; `colours`
+    has a character a node, its place in the palette counted from "0".
+    """
+
+    palette: Sequence[str]
+    names: Sequence[str]
+    least: Sequence[str]
+    greatest: Sequence[str]
+    colours: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Figure:
     """A titled drawing: `svg` is one <svg> element that can stand inside an HTML page."""
 
     title: str
     svg: str
     caption: str = ""
+    frames: Frames | None = None
 
 
 class Titled(Protocol):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dsgd.figures import COLOURS, INK, LOW, NARROW, WIDTH, Figure, canvas, rendered
+from dsgd.figures import COLOURS, INK, LOW, NARROW, WIDTH, Figure, Frames, canvas, rendered
 from dsgd.typography import symbols
 from topologies.sizes import squarest_factors
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
+COLOUR_MAP, SHADES = "viridis", 64
 REAL = 1e-9  # the imaginary part of a real number that was computed
 MOST_NODES, MOST_ARROWS = 1024, 300
 
@@ -26,14 +28,14 @@ def draw_graph(
     caption: str = "",
     *,
     kind: str = "",
-    values: Sequence[float] | None = None,
+    values: Mapping[str, Sequence[float]] | None = None,
     meaning: str = "",
     width: float = WIDTH,
 ) -> Figure:
     """The nodes and edges of a graph, laid out as its `kind` (a key of topologies.GRAPHS) is usually drawn.
 
-    ValueError above 1024 nodes. Arrows show directions up to 300 edges. `values`, one a node, colour them, and
-    `meaning` says beside the scale of colours what they are.
+    ValueError above 1024 nodes. Arrows show directions up to 300 edges. `values`, one a node, colour them: the last
+    that are named, and on a page the others in turn. `meaning` says beside the scale of colours what they are.
     """
     if len(graph) > MOST_NODES:
         raise ValueError(f"a drawing of {len(graph)} nodes shows nothing: at most {MOST_NODES} can be drawn")
@@ -44,13 +46,13 @@ def draw_graph(
         size = max(3.0, min(14.0, 90 / math.sqrt(len(graph) + 1)))
         _edges(axes, graph, place, bend=0.25 if kind == "torus" else 0.0, size=size)
         if values:
-            _coloured(drawing, axes, (xs, ys), values, size, symbols(meaning))
+            _coloured(drawing, axes, (xs, ys), [*values.values()][-1], size, symbols(meaning))
         else:
             axes.plot(xs, ys, "o", color=COLOURS[0], markersize=size, zorder=2, clip_on=False)
         axes.set_aspect("equal")
         axes.margins(0.08)
         axes.set_axis_off()
-        return rendered(drawing, title, caption)
+        return replace(rendered(drawing, title, caption), frames=_frames(values) if values else None)
 
 
 def _coloured(
@@ -61,15 +63,35 @@ def _coloured(
     size: float,
     meaning: str,
 ) -> None:
-    """Nodes in colours, and their scale below."""
-    look: dict[str, Any] = {"cmap": "viridis", "edgecolors": INK, "linewidths": 0.8, "zorder": 2, "clip_on": False}
-    dots = axes.scatter(*places, c=values, s=(size + 2) ** 2, **look)
-    from matplotlib.ticker import MaxNLocator
-
+    """Nodes in colours, and their scale below, named so that a page finds them."""
+    look: dict[str, Any] = {"cmap": COLOUR_MAP, "edgecolors": INK, "linewidths": 0.8, "zorder": 2, "clip_on": False}
+    dots = axes.scatter(*places, c=values, s=(size + 2) ** 2, gid="nodes", **look)
     scale = drawing.colorbar(dots, ax=axes, location="bottom", shrink=0.7, aspect=30, label=meaning)
     scale.outline.set_visible(False)
-    scale.locator = MaxNLocator(4)
-    scale.update_ticks()
+    ends = [float(min(values)), float(max(values))]
+    dots.set_clim(ends[0], ends[1] if ends[1] > ends[0] else ends[0] + 1)
+    scale.set_ticks(list(dots.get_clim()), labels=[_short(end) for end in ends])
+    for gid, label in zip(("least", "greatest"), scale.ax.get_xticklabels(), strict=True):
+        label.set_gid(gid)
+
+
+def _frames(values: Mapping[str, Sequence[float]]) -> Frames:
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    palette = [to_hex(colormaps[COLOUR_MAP](k / (SHADES - 1))) for k in range(SHADES)]
+    ends = [(min(found), max(found)) for found in values.values()]
+    colours = ["".join(_shade(x, *of) for x in found) for of, found in zip(ends, values.values(), strict=True)]
+    least, greatest = ([_short(end) for end in some] for some in zip(*ends, strict=True))
+    return Frames(palette, list(values), least, greatest, colours)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _shade(value: float, least: float, greatest: float) -> str:
+    return chr(ord("0") + round((SHADES - 1) * (value - least) / (greatest - least or 1.0)))
 
 
 def draw_spectrum(values: Sequence[complex], slem: float, title: str, caption: str = "") -> Figure:

@@ -1,16 +1,18 @@
 """Self-contained pages in one style: their templates, their tables, and how numbers and formulas stand in them.
 
-A page loads nothing, and runs only the script that comes with it, which sorts tables and saves them and the figures:
-its content security policy names that script by its hash. Every text is escaped, for names come from configs and are
-hostile until shown otherwise; a figure's SVG is checked to hold drawing only.
+A page loads nothing, and runs only the script that comes with it, which sorts tables, saves them and the figures, and
+steps through those that change over time: its content security policy names that script by its hash. Every text is
+escaped, for names come from configs and are hostile until shown otherwise; a figure's SVG is checked to hold drawing
+only.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-    from dsgd.figures import Figure
+    from dsgd.figures import Figure, Frames
 
 Cell = str | float | int | None
 
@@ -57,7 +59,7 @@ def template(name: str, **filters: Callable[..., Any]) -> Template:
 
     folder, script = FileSystemLoader(TEMPLATES), (TEMPLATES / "page.js").read_text(encoding="utf-8")
     pages = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {f.__name__: f for f in (exact, number, paragraphs, symbols, typeset, written)} | filters
+    pages.filters |= {f.__name__: f for f in (exact, frames, number, paragraphs, symbols, typeset, written)} | filters
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     pages.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}
     pages.globals |= {"most_rows": MOST_ROWS, "refresh": 0}
@@ -70,6 +72,11 @@ def inline(figures: Sequence[Figure]) -> list[tuple[Figure, Markup]]:
 
     # check_inert has read every figure, so its text may pass unescaped
     return [(figure, Markup(check_inert(figure.svg))) for figure in figures]
+
+
+def frames(found: Frames) -> str:
+    """What a page's script reads to step through a figure."""
+    return json.dumps(asdict(found))
 
 
 def number(value: Cell) -> str:

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsgd.checkpoints import TENSORS, generations, step_of
 from dsgd.locks import Busy, refuse_busy
-from dsgd.results import ENSEMBLE, Row, read_environment, read_events, read_history, read_summary
-from dsgd.snapshots import snapshot_path, snapshot_steps
+from dsgd.results import Row, read_environment, read_events, read_history, read_summary
 from dsgd.yaml_values import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    import numpy as np
 
 CONFIG = "config.yaml"
 BESIDE_METRICS = ("step", "diverged")
@@ -97,47 +94,6 @@ def number_in(value: Any) -> float | None:
     with suppress(OverflowError):
         return float(value) if math.isfinite(value) else None
     return None
-
-
-def distances(path: Path) -> tuple[list[float], int | None] | None:
-    """Each replica's distance to their mean, and the step: None is the end; None where the folder has no ensemble.
-
-    Of the final ensemble, or of the newest snapshot or checkpoint where the run has not got there. ValueError where the
-    file cannot be read.
-    """
-    from safetensors import SafetensorError
-
-    final = path / ENSEMBLE
-    kept = [(step, snapshot_path(path, step)) for step in snapshot_steps(path)[-1:]]
-    kept += [(step_of(found), found / TENSORS) for found in generations(path)[-1:]]
-    if not final.is_file() and not kept:
-        return None
-    step, file = (None, final) if final.is_file() else max(kept)
-    try:
-        return _distances(file, "ensemble/params" if file.name == TENSORS else ""), step
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read ({error})") from None
-
-
-def _distances(file: Path, only: str) -> list[float]:
-    """|w_j - mean| of every row j, in float64, a leaf at a time; of the leaf named `only`, or of all."""
-    import numpy as np
-
-    squares: Any = 0.0
-    for rows in _leaves(file, only):
-        wide = rows.astype(np.float64)
-        squares = squares + ((wide - wide.mean(axis=0)) ** 2).sum(axis=1)
-    return [float(distance) for distance in np.sqrt(np.atleast_1d(squares))]
-
-
-def _leaves(file: Path, only: str) -> Iterator[np.ndarray]:
-    """Stacked leaves as rows, shape (n, numbers)."""
-    from safetensors import safe_open
-
-    with safe_open(file, framework="np") as leaves:
-        for name in leaves.keys() if not only else [only]:
-            leaf = leaves.get_tensor(name)
-            yield leaf.reshape(leaf.shape[0], -1)
 
 
 def _or_nothing(read: Any, path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,6 @@ from dsgd.pages import Table
 from dsgd.typography import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import networkx as nx
 
     from dsgd.figures import Figure
@@ -32,6 +31,9 @@ FACTS = {
 }
 
 
+Frames = Mapping[str, Sequence[float]]  # a number for each replica, at each time that is named
+
+
 @dataclass(frozen=True)
 class Network:
     """Drawings and tables of a run's network; `gap` of W, or of the product over a period; what could not be shown."""
@@ -42,30 +44,42 @@ class Network:
     notes: list[str] = field(default_factory=list)
 
 
-def network(schedule: Schedule, far: Sequence[float], when: str) -> Network:
-    """What a page shows of a schedule; `far` are the replicas' distances to their mean at `when`, or nothing.
+def network(schedule: Schedule, of_replicas: Mapping[str, Frames]) -> Network:
+    """What a page shows of a schedule; the graph once for each quantity that is known `of_replicas`, or without any.
 
     ValueError where the graph or its weights cannot be, as where their file has changed.
     """
     inner = getattr(schedule, "inner", schedule)
     if inner.n > MOST_NODES:
         return Network(notes=[f"The network of {inner.n} replicas is not drawn: at most {MOST_NODES} can be."])
-    drawn, undrawn = _graph(inner, list(far) if len(far) == inner.n else None, when)
+    fitting = {name: over for name, over in of_replicas.items() if all(len(one) == inner.n for one in over.values())}
+    drawn, undrawn = _graphs(inner, {name: over for name, over in fitting.items() if over})
     spectrum, gap, unsaid = _spectrum(inner)
     return Network([*drawn, *spectrum], _facts(inner), gap, [*undrawn, *unsaid])
 
 
-def _graph(schedule: Any, far: list[float] | None, when: str) -> tuple[list[Figure], list[str]]:
+def _graphs(schedule: Any, of_replicas: Mapping[str, Frames]) -> tuple[list[Figure], list[str]]:
     topology = getattr(schedule, "topology", None)
     edges = topology.edge_count() if topology else schedule.n * (schedule.period or 1)
     if edges > MOST_EDGES:
         return [], [f"The graph's {edges} edges are not drawn: at most {MOST_EDGES} are told apart."]
     graph = topology.graph_object() if topology else _heard_in_a_period(schedule)
     name = one_line(topology.graph if topology else type(schedule).__name__)
-    said = f"Colours: each replica's distance to their mean at {when}." if far else ""
-    look: dict[str, Any] = {"values": far, "meaning": "distance to the mean", "width": NARROW}
-    kind = topology.graph if topology else "circle"
-    return [draw_graph(graph, f"Graph: {name}, n = {schedule.n}", said, kind=kind, **look)], []
+    title, kind = f"Graph: {name}, n = {schedule.n}", topology.graph if topology else "circle"
+    if not of_replicas:
+        return [draw_graph(graph, title, kind=kind, width=NARROW)], []
+    return [
+        draw_graph(
+            graph,
+            f"{title}: {quantity}",
+            f"Colours: each replica's {quantity} at {[*over][-1]}.",
+            kind=kind,
+            values=over,
+            meaning=quantity,
+            width=NARROW,
+        )
+        for quantity, over in of_replicas.items()
+    ], []
 
 
 def _heard_in_a_period(schedule: Schedule) -> nx.Graph[int]:

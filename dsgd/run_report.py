@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from dsgd import measured
 from dsgd.pages import Table, inline, number, template
-from dsgd.records import distances, flat
+from dsgd.records import flat, number_in
 from dsgd.results import to_json
 from dsgd.run_network import Network, network
 from dsgd.typography import duration
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
     from dsgd.measured import Column
     from dsgd.pages import Cell
     from dsgd.records import Record
+    from dsgd.results import Row
     from topologies import Schedule
 
 MOST_CELLS = 20_000  # of a table that a page shows whole
 LONGEST = 6  # numbers of a list that a cell spells out
+MOST_FRAMES = 100  # of a graph whose colours change over time
+DISTANCE = "distance to the mean"
+OF_REPLICAS = {DISTANCE: "replica_distances", "test loss": "replica_test_losses"}
 MAIN_FIGURES = frozenset(measured.MAIN)
 CARDS = (
     ("test accuracy", "test_accuracy_mean_model", "mean model"),
@@ -70,7 +75,8 @@ def run_report(record: Record, command: str, schedule: Schedule | None, notes: S
     curves = _figures(record, twins)
     main = [figure for quantity, figure in curves if quantity in MAIN_FIGURES]
     further = [figure for quantity, figure in curves if quantity not in MAIN_FIGURES]
-    tables = [last_table(record), history_table(record), *found.tables, config_table(record), events_table(record)]
+    tables = [last_table(record), history_table(record), replicas_table(record), *found.tables]
+    tables += [config_table(record), events_table(record)]
     return RunReport(record, command, main, found.figures, further, tables, found.gap, [*notes, *found.notes])
 
 
@@ -149,15 +155,27 @@ def facts(record: Record) -> list[tuple[str, str]]:
 
 def last_table(record: Record) -> Table:
     """The newest value of every column."""
-    rows = [(name, cell(value), step) for name, (value, step) in record.latest().items()]
+    latest = ((name, *pair) for name, pair in record.latest().items() if name not in OF_REPLICAS.values())
+    rows = [(name, cell(value), step) for name, value, step in latest]
     return Table("Latest values", ("measurement", "value", "step"), rows)
 
 
 def history_table(record: Record) -> Table:
     """All measurements, a row a step."""
-    columns = list(dict.fromkeys(["step", *(name for row in record.rows for name in row)]))
+    names = (name for row in record.rows for name in row if name not in OF_REPLICAS.values())
+    columns = list(dict.fromkeys(["step", *names]))
     rows = [[cell(row.get(name)) for name in columns] for row in record.rows]
     return Table("Measurements", columns, rows)
+
+
+def replicas_table(record: Record) -> Table:
+    """What is known of every replica, a row for each at each step."""
+    names = {quantity: column for quantity, column in OF_REPLICAS.items() if any(column in row for row in record.rows)}
+    rows: list[tuple[Cell, ...]] = []
+    for row in record.rows:
+        found = zip_longest(*(_of_replicas(row, column) for column in names.values()))
+        rows += [(row["step"], j, *values) for j, values in enumerate(found)]
+    return Table("Replicas", ("step", "replica", *names), rows)
 
 
 def config_table(record: Record) -> Table:
@@ -199,19 +217,26 @@ def _figure(record: Record, quantity: str, columns: Sequence[Column]) -> Figure:
 
 
 def _network(record: Record, schedule: Schedule | None) -> Network:
-    """The network, and the replicas' distances as a table; what could not be shown is said."""
-    table: list[Table] = []
-    far: list[float] = []
-    when, notes = "", []
+    """The network, coloured by what is known of the replicas; what could not be shown is said."""
+    if schedule is None:
+        return Network()
     try:
-        if found := distances(record.path):
-            far, step = found
-            when = "the end" if step is None else f"step {step}"
-            table = [Table("Replicas", ("replica", f"distance to the mean at {when}"), list(enumerate(far)))]
-        drawn = network(schedule, far, when) if schedule else Network()
+        return network(schedule, {quantity: _over_time(record, column) for quantity, column in OF_REPLICAS.items()})
     except (ValueError, OSError, ArithmeticError) as error:
-        drawn, notes = Network(), [f"The network is not shown: {error}."]
-    return Network(drawn.figures, [*drawn.tables, *table], drawn.gap, [*drawn.notes, *notes])
+        return Network(notes=[f"The network is not shown: {error}."])
+
+
+def _over_time(record: Record, column: str) -> dict[str, list[float]]:
+    """The replicas' values of a column at steps where all are numbers: MOST_FRAMES at most, the last among them."""
+    found = [(f"step {row['step']}", _of_replicas(row, column)) for row in record.rows]
+    whole = [(name, [x for x in values if x is not None]) for name, values in found if values and None not in values]
+    apart = max(1, -(-len(whole) // MOST_FRAMES))
+    return dict(whole[(len(whole) - 1) % apart :: apart]) if whole else {}
+
+
+def _of_replicas(row: Row, column: str) -> list[float | None]:
+    values = row.get(column)
+    return list(map(number_in, values)) if isinstance(values, list) else []
 
 
 def _named(part: Any) -> str:

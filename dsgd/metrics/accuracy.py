@@ -23,7 +23,8 @@ class Accuracy:
 
     Names are SPLIT_QUANTITY_WHOSE, for example `test_accuracy_replicas_worst`; accuracies are in [0, 1].
 
-    `generalization_gap_mean_model`, and `TWIN_generalization_gap`, are the test loss less the training loss.
+    `replica_test_losses` are those of every replica. `generalization_gap_mean_model` and `TWIN_generalization_gap` are
+    the test loss less the training loss.
     The train split is represented by its first `train_examples` examples.
     """
 
@@ -40,7 +41,9 @@ class Accuracy:
         splits = {"train": snapshot.train.head(self.train_examples), "test": snapshot.test}
         for name, split in splits.items():
             values |= _of_one(f"{name}_{{}}_mean_model", judged.network, judged.mean, split)
-            values |= _of_replicas(name, judged.network, judged.replicas, split)
+            of_replicas = evaluate(judged.network, judged.replicas, split)
+            values |= _of_replicas(name, *of_replicas)
+            values |= {"replica_test_losses": of_replicas[0].tolist()} if name == "test" else {}
             for twin, params in judged.twins.items():
                 values |= _of_one(f"{twin}_{name}_{{}}", judged.network, params, split)
         return values | _gaps(values, judged.twins)
@@ -88,8 +91,7 @@ def _of_one(name: str, network: Network, params: Params, split: Split) -> Values
     return {name.format("loss"): float(loss), name.format("accuracy"): None if accuracy is None else float(accuracy)}
 
 
-def _of_replicas(name: str, network: Network, params: Params, split: Split) -> Values:
-    loss, accuracy = evaluate(network, params, split)
+def _of_replicas(name: str, loss: Tensor, accuracy: Tensor | None) -> Values:
     return {
         f"{name}_loss_replicas_mean": float(loss.mean()),
         f"{name}_loss_replicas_worst": float(loss.max()),

@@ -60,3 +60,30 @@ for (const figure of document.querySelectorAll("figure")) {
     save(figure.dataset.name, "image/svg+xml", new XMLSerializer().serializeToString(copy));
   }));
 }
+
+for (const figure of document.querySelectorAll("figure[data-frames]")) {
+  const frames = JSON.parse(figure.dataset.frames);
+  const named = name => figure.querySelector(`[id$="-${name}"]`);
+  const nodes = [...named("nodes").querySelectorAll("use")];
+  const last = frames.names.length - 1;
+  if (last < 1 || nodes.length !== frames.colours[last].length) continue;
+  const slider = Object.assign(document.createElement("input"), { type: "range", min: 0, max: last, value: last });
+  slider.setAttribute("aria-label", `${figure.dataset.name}, over time`);
+  const when = document.createElement("output");
+  const caption = figure.querySelector("figcaption");
+  const said = caption?.textContent;
+  const step = () => {
+    const at = Number(slider.value);
+    nodes.forEach((node, i) => { node.style.fill = frames.palette[frames.colours[at].charCodeAt(i) - 48]; });
+    for (const end of ["least", "greatest"]) named(end).querySelector("text").textContent = frames[end][at];
+    when.textContent = frames.names[at];
+    if (caption) caption.textContent = said.replace(frames.names[last], frames.names[at]);
+    slider.setAttribute("aria-valuetext", frames.names[at]);
+  };
+  slider.addEventListener("input", step);
+  const line = document.createElement("div");
+  line.className = "time";
+  line.append(slider, when);
+  figure.querySelector(".scroll").after(line);
+  step();
+}

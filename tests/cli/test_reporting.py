@@ -21,8 +21,7 @@ from dsgd.cli.browser import NAMES
 from dsgd.config import load
 from dsgd.config.overrides import with_overrides
 from dsgd.locks import locked
-from dsgd.records import distances
-from dsgd.results import RunFolder, read_ensemble, read_history, to_json
+from dsgd.results import RunFolder, read_history, to_json
 from tests.cli.small import SMALL
 from tests.conftest import Dsgd
 
@@ -72,9 +71,10 @@ def test_the_page_shows_curves_network_tables_and_how_to_repeat_the_run(dsgd_com
     page = page_of(folder)
     named = [attrs["data-name"] for tag, attrs in page.elements if tag == "figure"]
     main = ["Test accuracy", "Test loss", "Train accuracy", "Train loss", "Distance to the mean model", "Learning rate"]
-    assert named[:8] == [*main, "Graph: ring, n = 4", "Spectrum of W"]
+    graphs = [f"Graph: ring, n = 4: {quantity}" for quantity in ("distance to the mean", "test loss")]
+    assert named[:9] == [*main, *graphs, "Spectrum of W"]
     tables = [attrs["data-name"] for tag, attrs in page.elements if tag == "table"]
-    assert tables == ["Latest values", "Measurements", "Network", "Replicas", "Configuration", "Events"]
+    assert tables == ["Latest values", "Measurements", "Replicas", "Network", "Configuration", "Events"]
     text = " ".join(page.text.split())
     assert "Finished: 4 of 4 steps" in text
     assert "replicas (mean to worst)" in text
@@ -100,27 +100,19 @@ def test_tables_as_csv_hold_every_digit(dsgd_command: Dsgd, folder: Path) -> Non
         rows = list(csv.DictReader(lines))
     history = read_history(folder)
     assert [{k: float(v) for k, v in row.items() if v} for row in rows] == [
-        {k: v for k, v in row.items() if v is not None} for row in history
+        {k: v for k, v in row.items() if v is not None and not isinstance(v, list)} for row in history
     ]
     with Path("tables/replicas.csv").open(encoding="utf-8", newline="") as lines:
-        (_, *found) = csv.reader(lines)
-    params = [leaf.double().flatten(1) for leaf in read_ensemble(folder).values()]
-    squares = sum((leaf - leaf.mean(dim=0)).square().sum(dim=1) for leaf in params)
-    assert [float(distance) for _, distance in found] == pytest.approx(squares.sqrt().tolist(), rel=1e-12)  # type: ignore[union-attr]
-    assert {"test-loss.svg", "spectrum-of-w.svg", "graph-ring-n-4.svg"} <= {p.name for p in Path("figures").iterdir()}
-
-
-def test_distances_are_the_newest_there_are(folder: Path) -> None:
-    final = distances(folder)
-    assert final is not None
-    assert final[1] is None
-    (folder / "ensemble.safetensors").unlink()
-    newest = distances(folder)
-    assert newest is not None
-    assert newest == (final[0], 4)
-    shutil.rmtree(folder / "snapshots")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    assert distances(folder) is None
+        (names, *found) = csv.reader(lines)
+    assert names == ["step", "replica", "distance to the mean", "test loss"]
+    each = (zip(row["replica_distances"], row["replica_test_losses"], strict=True) for row in history)
+    expected = [
+        (row["step"], j, *pair) for row, pairs in zip(history, each, strict=True) for j, pair in enumerate(pairs)
+    ]
+    assert [tuple(map(float, row)) for row in found] == expected
+    assert {"test-loss.svg", "spectrum-of-w.svg", "graph-ring-n-4-distance-to-the-mean.svg"} <= {
+        p.name for p in Path("figures").iterdir()
+    }
 
 
 def test_a_run_that_did_not_end_has_a_page_that_says_so(dsgd_command: Dsgd, folder: Path) -> None:
@@ -228,12 +220,6 @@ def test_a_damaged_file_is_named(dsgd_command: Dsgd, folder: Path, name: str, te
     assert not (folder / "report.html").exists()
 
 
-def test_a_damaged_ensemble_is_said_on_the_page(dsgd_command: Dsgd, folder: Path) -> None:
-    (folder / "ensemble.safetensors").write_bytes(b"x" * 40)
-    assert dsgd_command("report", "small")[0] == 0
-    assert "ensemble.safetensors cannot be read" in page_of(folder).text
-
-
 def test_a_study_s_folder_is_told_its_page(dsgd_command: Dsgd, tmp_path: Path) -> None:
     study = tmp_path / "study"
     study.mkdir()
@@ -306,6 +292,26 @@ def test_the_page_opens_in_chromium_without_a_word_on_its_console(
     text = (folder / "report.html").read_text()
     (tmp_path / "bad.html").write_text(text.replace("</body>", "<script>1</script></body>"))
     assert "CONSOLE" in in_chromium(tmp_path / "bad.html", tmp_path / "profile")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_the_graph_can_be_stepped_through(dsgd_command: Dsgd, folder: Path, tmp_path: Path) -> None:
+    """To the start, where all replicas are equal and so have one colour."""
+    assert dsgd_command("report", "small")[0] == 0
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>', "", (folder / "report.html").read_text())
+    back = """for (const slider of document.querySelectorAll("input[type=range]")) {
+        slider.value = 0; slider.dispatchEvent(new Event("input")); }"""
+    (tmp_path / "moved.html").write_text(text.replace("</body>", f"<script>{back}</script></body>"))
+    colours = []
+    for page in (folder / "report.html", tmp_path / "moved.html"):
+        made = in_chromium(page, tmp_path / "profile")[0]
+        (graph,) = re.findall(r'<figure data-name="Graph: ring, n = 4: distance to the mean".*?</figure>', made, re.S)
+        colours.append(re.findall(r"<use[^>]*fill: (#\w+|rgb.*?\));", graph))
+        assert f"distance to the mean at step {4 * (page.name == 'report.html')}." in graph
+    assert len(set(colours[0])) > 1
+    assert len(colours[1]) == 4
+    assert set(colours[1]) <= {"#440154", "rgb(68, 1, 84)"}  # the first of the scale
 
 
 def test_the_script_sorts_numbers_as_numbers() -> None:

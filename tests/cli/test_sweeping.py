@@ -54,7 +54,9 @@ def test_a_sweeps_run_has_the_numbers_that_it_has_alone(dsgd_command: Dsgd) -> N
     assert dsgd_command("run", *SMALL, "learning_rate.lr=0.2", "--out", "alone")[0] == 0
     alone = results.read_history("alone")[-1]
     (name,) = (name for name in finals("both") if name.startswith("lr-0.2"))
-    assert finals("both")[name] == pytest.approx(alone, rel=1e-5)
+    assert finals("both")[name].keys() == alone.keys()
+    for column, value in alone.items():
+        assert finals("both")[name][column] == pytest.approx(value, rel=1e-5), column
 
 
 def test_what_is_finished_is_reused_also_by_a_larger_sweep(dsgd_command: Dsgd) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench clean
+.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -64,6 +64,10 @@ image-check:
 bench: $(VENV)/installed-dev
 	$(BIN)/dsgd bench --full --out benchmarks/results
 
+# The site of the documents, into build/docs; a warning is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -W --keep-going -n -q -c docs -d build/doctrees . build/docs
+
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dsgd needs python 3.11 or newer; give one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -75,6 +79,10 @@ $(VENV)/installed: pyproject.toml constraints.txt $(VENV)/bin/pip
 $(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

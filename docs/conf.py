@@ -25,9 +25,14 @@ include_patterns = [
 exclude_patterns = [".*", "build", "runs", "data", "dist", "dsgd", "tests", "topologies", "**/node_modules"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "extension"]
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 smartquotes = False
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints_format, autodoc_preserve_defaults = "short", True
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+python_maximum_signature_line_length = 100
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of torch and networkx, whose documents are elsewhere
 
 html_theme = "furo"

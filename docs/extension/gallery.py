@@ -77,7 +77,7 @@ def _section(name: str) -> str:
     topology, found = Topology(name, N), known(name)
     drawn = draw_graph(topology.graph_object(), f"{name}, n = {N}", kind=name, width=WIDE)
     values = [complex(value) for value in spectrum(topology.matrix())]
-    said = f"{found['edges']} edges, degree {found['degree']}, weights `{found['weights']}`: gap {found['spectral_gap']:.4g}."
+    said = f"{found['edges']} edges, degree {found['degree']}, `{found['weights']}`: gap {found['spectral_gap']:.4g}."
     spectral = draw_spectrum(values, found["slem"], f"Eigenvalues of W, {name}")
     head = f"(graph-{name.replace('_', '-')})=\n### {name}\n\n{documentation(GRAPHS[name])}\n\n{said}\n"
     return f"{head}\n{figures(drawn, spectral)}\n"

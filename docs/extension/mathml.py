@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from docutils import nodes
@@ -11,12 +12,19 @@ if TYPE_CHECKING:
     from docutils.nodes import Element
     from sphinx.writers.html5 import HTML5Translator
 
+BARS = re.compile(r"<mo>(&#x0007C;|&#x02016;)</mo>")  # of norms: no signs between two numbers
+
 
 def inline(translator: HTML5Translator, node: Element) -> None:
-    translator.body.append(convert(node.astext()))
+    translator.body.append(_drawn(node, "inline"))
     raise nodes.SkipNode
 
 
 def block(translator: HTML5Translator, node: Element) -> None:
-    translator.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>')
+    translator.body.append(f'<div class="formula">{_drawn(node, "block")}</div>')
     raise nodes.SkipNode
+
+
+def _drawn(node: Element, display: str) -> str:
+    found: str = convert(node.astext(), display=display)
+    return BARS.sub(r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', found)

@@ -28,6 +28,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "extensi
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 smartquotes = False
+suppress_warnings = ["ref.python"]  # of a type's short name, which two modules may have
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format, autodoc_preserve_defaults = "short", True
 add_module_names = False

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench docs clean
+.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench docs pictures clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -32,7 +32,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile docker/Dockerfile.cuda
 
-check: lint test slow wheel-check
+check: lint test docs slow wheel-check
 
 # Fashion-MNIST, 30 MB, from Debian's package, without root, into data/.
 data: $(VENV)/installed
@@ -67,6 +67,10 @@ bench: $(VENV)/installed-dev
 # The site of the documents, into build/docs; a warning is an error.
 docs: $(VENV)/installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n -q -c docs -d build/doctrees . build/docs
+
+# docs/pictures, to be committed; needs Chromium.
+pictures: $(VENV)/installed
+	$(BIN)/python docs/screenshots.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dsgd needs python 3.11 or newer; give one: make PYTHON=python3.12")'

@@ -49,7 +49,7 @@ COMPARED: dict[str, Schedule] = {
 def known(name: str) -> dict[str, Any]:
     """The facts of a graph of 16 nodes with the weights that `auto` takes, and its degrees."""
     topology = Topology(name, N)
-    graph = topology.graph_object()
+    graph: Any = topology.graph_object()
     degrees = sorted({d for _, d in (graph.out_degree if graph.is_directed() else graph.degree)})
     degree = str(degrees[0]) if len(degrees) == 1 else f"{degrees[0]} to {degrees[-1]}"
     return facts(topology) | {"degree": degree}

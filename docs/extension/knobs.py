@@ -33,7 +33,7 @@ class Knob:
         return f"`{self.name}`", self.kind, self.default, self.allowed
 
 
-def knobs(part: type[Any], without: tuple[str, ...] = ()) -> list[Knob]:
+def knobs(part: Any, without: tuple[str, ...] = ()) -> list[Knob]:
     """Those of a frozen dataclass, in its order."""
     hints = get_type_hints(part)
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import cleandoc, getdoc
 from typing import Any
 
@@ -19,8 +19,14 @@ CELL_BREAKS = str.maketrans({"|": r"\|", "\n": " "})
 
 
 def markdown(text: str) -> str:
-    """Plain text as Markdown that shows it: formulas in print's signs, papers linked."""
-    return "".join(part if part.startswith("`") else _escaped(part) for part in NAMES.split(cleandoc(text)))
+    """Plain text as Markdown that shows it: formulas in print's signs, papers linked, examples as code."""
+    return "\n\n".join(map(_marked, cleandoc(text).split("\n\n")))
+
+
+def _marked(paragraph: str) -> str:
+    if paragraph.startswith(">>>"):
+        return f"```pycon\n{paragraph}\n```"
+    return "".join(part if part.startswith("`") else _escaped(part) for part in NAMES.split(paragraph))
 
 
 def _escaped(text: str) -> str:
@@ -39,7 +45,7 @@ def documentation(part: Any) -> str:
     return markdown(getdoc(part) or "")
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table whose cells are Markdown."""
     lines = [header, tuple("---" for _ in header), *(tuple(map(cell, row)) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

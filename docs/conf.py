@@ -15,6 +15,7 @@ project, author, version = "dsgd", "The dsgd maintainers", __version__
 root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
+    "docs/*.ipynb",
     "docker/README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -24,9 +25,10 @@ include_patterns = [
 ]
 exclude_patterns = [".*", "build", "runs", "data", "dist", "dsgd", "tests", "topologies", "**/node_modules"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "extension"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "extension"]
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode, nb_merge_streams = "off", True  # a notebook is shown with the outputs that it has
 smartquotes = False
 suppress_warnings = ["ref.python"]  # of a type's short name, which two modules may have
 autodoc_default_options = {"members": True, "member-order": "bysource"}

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench clean
+.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench docs pictures clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -32,7 +32,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/Dockerfile docker/Dockerfile.cuda
 
-check: lint test slow wheel-check
+check: lint test docs slow wheel-check
 
 # Fashion-MNIST, 30 MB, from Debian's package, without root, into data/.
 data: $(VENV)/installed
@@ -64,6 +64,14 @@ image-check:
 bench: $(VENV)/installed-dev
 	$(BIN)/dsgd bench --full --out benchmarks/results
 
+# The site of the documents, into build/docs; a warning is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -W --keep-going -n -q -c docs -d build/doctrees . build/docs
+
+# docs/pictures, to be committed; needs Chromium.
+pictures: $(VENV)/installed
+	$(BIN)/python docs/screenshots.py
+
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dsgd needs python 3.11 or newer; give one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -75,6 +83,10 @@ $(VENV)/installed: pyproject.toml constraints.txt $(VENV)/bin/pip
 $(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

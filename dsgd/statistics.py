@@ -240,7 +240,11 @@ def outside_p(values: Sequence[float], low: float | None, high: float | None) ->
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
-    """Adjusted p-values in the given order: the k-th smallest of m times m - k + 1, made monotone, at most 1."""
+    """Adjusted p-values in the given order: the k-th smallest of m times m - k + 1, made monotone, at most 1.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
     p = np.asarray(pvalues, dtype=float)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))

@@ -2,6 +2,14 @@
 
 Code written with these operations reads as if for one replica: a norm or an inner product reduces all but the leading
 replica axis, and a number a replica broadcasts over that replica's parameters.
+
+>>> import torch
+>>> from dsgd import trees
+>>> p = trees.stack({"w": torch.tensor([[3.0, 4.0], [0.0, 1.0]])})  # two replicas
+>>> trees.norm(p)
+tensor([5., 1.])
+>>> trees.mean(p)["w"]
+tensor([[1.5000, 2.5000]])
 """
 
 from __future__ import annotations

@@ -53,6 +53,11 @@ class OnePeerExponential:
     """One edge of the exponential graph a step: w_i <- (w_i + w_{i + 2^k mod n}) / 2, k = step mod ceil(log2 n).
 
     For n a power of two, log2 n steps average exactly. Ying et al. 2021, arXiv 2110.13363, equation (8).
+
+    >>> schedule = OnePeerExponential(8)
+    >>> product = schedule(2).sparse() @ schedule(1).sparse() @ schedule(0).sparse()
+    >>> bool((product.toarray() == 1 / 8).all())
+    True
     """
 
     n: int

@@ -37,6 +37,13 @@ class Topology:
     Names, knobs and numbers are checked at once; an impossible n, a bad file, weights that do not fit the graph and a
     disconnected graph raise a ValueError (a missing file a FileNotFoundError) from `graph_object` and `matrix`. Every
     error says in its attribute `knob` which field it is about, or which of the graph's knobs.
+
+    >>> Topology("star", 9).edge_count()
+    8
+    >>> Topology("hypercube", 12).matrix()
+    Traceback (most recent call last):
+    ...
+    topologies.arguments.KnobError: hypercube cannot have n = 12 nodes: ...; the nearest possible n is 8 or 16
     """
 
     graph: str

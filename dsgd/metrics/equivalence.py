@@ -44,6 +44,12 @@ def probe(
     half_trace_h_xi and trace_xi at s = 1, limit_ratio and limit_cosine at the smallest s above rounding, `slopes` over
     s, the estimator, and the curves (loss_gap with its sign); None for what is unavailable.
     See `dsgd.metrics.instrument` for the definitions.
+
+    >>> import dsgd, torch
+    >>> stacked = {"w": torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -4.0]])}
+    >>> found = dsgd.probe(lambda p: (p["w"] ** 3).sum(), stacked)  # of a cubic the two gradients are equal
+    >>> found["correction"] > 1, found["residual"] < 1e-12
+    (True, True)
     """
     import torch
 

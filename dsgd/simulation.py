@@ -94,14 +94,9 @@ def _check_tokens(model: Model, name: str, data: DataSet) -> None:
 
 
 def check_fit(run: Run, data: DataSet, module: nn.Module) -> None:
-    """ValueError for a loss or a metric that does not fit the data, the model or the method."""
+    """ValueError for a loss or a metric that does not fit the data or the model."""
     check_loss(run.loss, data)
     for k, metric in enumerate(run.metrics):
-        if getattr(metric, "reads_gauges", False) and not getattr(run.gradient, "notes", False):
-            name = PARTS.get(type(run.gradient), type(run.gradient).__name__)
-            raise KnobError(
-                f"metrics[{k}]", f"gradient {name} notes no gauges; leave gauges out, or take one that does"
-            )
         if fits := getattr(metric, "check", None):
             with about(f"metrics[{k}]"):
                 fits(data, module)

@@ -17,6 +17,7 @@ from dsgd.config import load
 from dsgd.results import read_ensemble, read_history
 from tests.driven import Driven
 from tests.hosts import Cluster, Host, hosts, why_none
+from tests.rows import near
 
 pytestmark = pytest.mark.cluster
 
@@ -69,7 +70,7 @@ def same(folder: Path, tolerance: float) -> None:
     history = read_history(folder)
     assert [row["step"] for row in history] == [row["step"] for row in expected.history]
     for row, wanted_row in zip(history, expected.history, strict=True):
-        assert row == pytest.approx(wanted_row, rel=100 * tolerance, abs=tolerance)
+        assert row == near(wanted_row, rel=100 * tolerance, abs=tolerance)
 
 
 def lost(run: Driven) -> list[dict[str, Any]]:

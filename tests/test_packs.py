@@ -22,6 +22,7 @@ from dsgd.optimizers import AdamW, Sgd
 from dsgd.packs import Pack, packs, simulate_pack
 from dsgd.run import Run
 from dsgd.tasks import Task
+from tests.rows import near
 from tests.test_gossip import EXAMPLES, Halfway
 from topologies import OnePeerExponential, Permuted, RandomMatching, Static, Topology
 
@@ -44,7 +45,7 @@ def assert_as_alone(runs: list[Run]) -> None:
         for name, leaf in alone.params.items():
             torch.testing.assert_close(together.params[name], leaf, rtol=1e-10, atol=1e-12)
         for row, expected in zip(together.history, alone.history, strict=True):
-            assert row == pytest.approx(expected, rel=1e-9, abs=1e-12)
+            assert row == near(expected, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in GRADIENTS.items() if getattr(kind, "row_wise", False)])

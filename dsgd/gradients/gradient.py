@@ -40,8 +40,7 @@ class Gradient(Protocol):
 
     Class attributes: `row_wise` says that a row's gradient depends neither on the ensemble nor on the run's data set,
     and only then runs are trained together (`dsgd.packs`); `cost` counts what a step computes, in gradients of the
-    mini-batch; `classifies` says that it needs outputs for classes, and labels; `notes` that its estimates have
-    gauges, for the metric of that name. A property `least_batch_size` may say
+    mini-batch; `classifies` says that it needs outputs for classes, and labels. A property `least_batch_size` may say
     that it needs more than one example.
 
     What all methods keep to: the same mini-batch at each point, and the parameters given are left as they are. Where

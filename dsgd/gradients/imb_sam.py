@@ -31,7 +31,6 @@ class ImbSam:
     row_wise: ClassVar[bool] = False  # what a run's data hold is not another's
     cost: ClassVar[str] = "3"
     classifies: ClassVar[bool] = True
-    notes: ClassVar[bool] = True
 
     rho: float = 0.05
     eta: float = 20

@@ -41,7 +41,6 @@ class Rsgs:
     row_wise: ClassVar[bool] = True
     cost: ClassVar[str] = "2 and 2 forward passes"
     classifies: ClassVar[bool] = True
-    notes: ClassVar[bool] = True
 
     rho: float = 0.05
     alpha: float = 0.1

@@ -36,7 +36,6 @@ class Tram:
     row_wise: ClassVar[bool] = True
     cost: ClassVar[str] = "2 and 2 forward passes; fisher 3, or 2"
     classifies: ClassVar[bool] = True
-    notes: ClassVar[bool] = True
 
     target: Target = "previous"
     sigma: float = 0.1

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-import pytest
 import torch
 
 from dsgd.backends.local import LocalBackend
@@ -18,6 +17,7 @@ from dsgd.metrics import Consensus
 from dsgd.optimizers import Sgd
 from dsgd.run import Run
 from dsgd.simulation import World
+from tests.rows import near
 from topologies import OnePeerExponential, Periodic, Permuted, RandomMatching, Schedule, Static, Topology
 
 Make = Callable[..., Run]
@@ -86,7 +86,7 @@ def close(found: Result, expected: Result, tolerance: float = 1e-10) -> None:
         torch.testing.assert_close(found.params[name], leaf, rtol=tolerance, atol=tolerance * float(leaf.abs().max()))
     assert len(found.history) == len(expected.history)
     for row, expected_row in zip(found.history, expected.history, strict=True):
-        assert row == pytest.approx(expected_row, rel=100 * tolerance, abs=tolerance)
+        assert row == near(expected_row, rel=100 * tolerance, abs=tolerance)
 
 
 SCHEDULES: dict[str, Schedule] = {

@@ -16,6 +16,7 @@ from dsgd.study import conduct, find_study
 from tests.backends.fleets import Make, close
 from tests.cli.small import SMALL
 from tests.conftest import Dsgd
+from tests.rows import near
 from tests.test_plugins import SIGN, WHEEL
 
 pytestmark = pytest.mark.usefixtures("own_parts")
@@ -63,7 +64,7 @@ def test_processes_know_the_plug_ins_by_their_bytes(dsgd_command: Dsgd) -> None:
         assert dsgd_command("run", *OWN, f"backend={backend}", *words, "--out", backend)[0] == 0
     here, there = read_history("local"), read_history("processes")
     for row, other in zip(here, there, strict=True):
-        assert row == pytest.approx(other, rel=1e-10)
+        assert row == near(other, rel=1e-10)
 
 
 def test_a_plug_in_that_cannot_be_run_there_is_said_in_a_sentence(dsgd_command: Dsgd, tmp_path: Path) -> None:

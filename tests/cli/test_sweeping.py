@@ -22,6 +22,7 @@ from dsgd.statistics import mean_interval
 if TYPE_CHECKING:
     from tests.conftest import Dsgd
 from tests.cli.small import SMALL
+from tests.rows import near
 
 SWEPT = [*SMALL, "topology.n=4,6", "seed=0,1,2"]
 
@@ -54,9 +55,7 @@ def test_a_sweeps_run_has_the_numbers_that_it_has_alone(dsgd_command: Dsgd) -> N
     assert dsgd_command("run", *SMALL, "learning_rate.lr=0.2", "--out", "alone")[0] == 0
     alone = results.read_history("alone")[-1]
     (name,) = (name for name in finals("both") if name.startswith("lr-0.2"))
-    assert finals("both")[name].keys() == alone.keys()
-    for column, value in alone.items():
-        assert finals("both")[name][column] == pytest.approx(value, rel=1e-5), column
+    assert finals("both")[name] == near(alone, rel=1e-5)
 
 
 def test_what_is_finished_is_reused_also_by_a_larger_sweep(dsgd_command: Dsgd) -> None:

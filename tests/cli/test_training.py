@@ -83,7 +83,6 @@ def test_a_dry_run_prints_a_configuration_and_trains_nothing(dsgd_command: Dsgd,
     [
         ("{name: perplexity, others: [text]}", "metrics[0].others[0]: has inputs of shape (12,) and 96 classes"),
         ("features", "needs a model of two layers, and this has 3 matrices"),
-        ("gauges", "gradient plain notes no gauges; leave gauges out, or take one that does"),
         ("{name: drift, method: tent}", "no normalisation layer to adapt; take a model with one"),
         ("{name: drift, shots: 5000}", "class 6 has 36 held-out examples; 5000 shots need more"),
         ("{name: drift, batch_size: 5000}", "a session has 246 examples; a batch of 5000 needs more"),

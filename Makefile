@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench clean
+.PHONY: demo test slow cluster chaos lint lock check data results wheel-check image-check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -52,7 +52,11 @@ results: $(STUDIES:%=conducted-%)
 conducted-%: $(VENV)/installed
 	$(BIN)/dsgd study $* --preset standard
 
-# The wheel, installed alone, runs from a folder that has an `experiments` package of its own.
+# What versions requirements/ locks, anew: needs uv and the index.
+lock:
+	$(PYTHON) requirements/lock.py
+
+# The wheel and the sdist; the wheel, installed alone, runs from a folder whose files have our names.
 wheel-check: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
@@ -72,8 +76,9 @@ $(VENV)/installed: pyproject.toml constraints.txt $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+# By hashes where requirements/ has a lock for this platform and Python, else by constraints.txt.
+$(VENV)/installed-dev: pyproject.toml constraints.txt $(wildcard requirements/*) $(VENV)/bin/pip
+	$(BIN)/python requirements/install.py
 	@touch $@ $(VENV)/installed
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -87,13 +88,12 @@ def test_the_lock_has_all_that_the_project_asks_for_at_the_versions_of_the_const
     assert {name_of(one) for one in asked} - there.keys() == set()
     tested = pins(ROOT / "constraints.txt")
     assert {name: version.removesuffix("+cpu") for name, version in there.items()}.items() <= tested.items()
-    cuda = pins(ROOT / "requirements" / "linux-x86_64-cp311-torch-cuda.txt")
-    assert cuda["torch"] == tested["torch"]
-    assert not (cuda.keys() - {"torch"}) & tested.keys()
+    assert pins(ROOT / "requirements" / "linux-x86_64-cp311-torch-cuda.txt")["torch"] == tested["torch"]
+    assert not cuda() & tested.keys()
 
 
-def test_all_that_the_core_needs_in_turn_is_locked() -> None:
-    """What is installed here, followed from the project's own requirements."""
+def core() -> set[str]:
+    """All that a plain installation brings here, followed from the project's own requirements."""
     from importlib.metadata import PackageNotFoundError, requires
 
     from packaging.requirements import Requirement
@@ -109,9 +109,16 @@ def test_all_that_the_core_needs_in_turn_is_locked() -> None:
             left += requires(one.name) or []
         except PackageNotFoundError:
             continue
-    parts_of_cuda = pins(ROOT / "requirements" / "linux-x86_64-cp311-torch-cuda.txt").keys()
-    assert len(seen) > 30
-    assert seen - parts_of_cuda - locked().keys() == set()
+    return seen
+
+
+def cuda() -> set[str]:
+    return pins(ROOT / "requirements" / "linux-x86_64-cp311-torch-cuda.txt").keys() - {"torch"}
+
+
+def test_all_that_the_core_needs_in_turn_is_locked() -> None:
+    assert len(core()) > 30
+    assert core() - cuda() - locked().keys() == set()
 
 
 @pytest.mark.parametrize(
@@ -160,3 +167,32 @@ def test_nothing_is_installed_but_by_hashes(
     assert [Path(words[-1]).stem.removeprefix("linux-x86_64-cp311-") for words in by_hashes[1:]] == installed
     assert {"--no-deps", "--no-build-isolation"} < {*ours}
     assert check == ["check"]
+
+
+def test_the_licences_of_all_that_the_core_needs_are_listed() -> None:
+    """Without torch's CUDA, whose parts are told of in words."""
+    (table,) = re.findall(
+        r"\| licence \| packages \|\n.*\n((?:\|.*\n)+)", (ROOT / "docs" / "security.md").read_text("utf-8")
+    )
+    listed = [canonical(name.strip()) for row in table.splitlines() for name in row.split("|")[2].split(",")]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == core() - cuda()
+
+
+def test_the_numbers_of_the_changelog_are_those_of_the_committed_results() -> None:
+    (table,) = re.findall(
+        r"^### Numbers\n.*?\n((?:\|[^\n]*\n)+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M | re.DOTALL
+    )
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in table.splitlines()[2:]]
+    study = ""
+    for what, measured, by in rows:
+        study = study if by == "the same" else "".join(re.findall(r"`dsgd study (\w+) ", by))
+        if not study:
+            continue
+        folder = ROOT / "experiments" / "results" / study
+        summary = json.loads((folder / "summary.json").read_text("utf-8"))
+        assert by in ("the same", f"`{summary['command']}`")
+        told = (folder / "report.md").read_text("utf-8") + (folder.parent / "README.md").read_text("utf-8")
+        numbers = re.findall(r"−?\d+\.\d+", measured)
+        assert numbers, what
+        assert [one for one in numbers if not re.search(rf"(?<![\d.]){re.escape(one)}(?!\d)", told)] == [], what

@@ -101,7 +101,7 @@ def test_the_metadata_say_what_it_is_and_what_it_takes(metadata: Message) -> Non
     pythons = {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)}
     assert pythons | {"Typing :: Typed"} < said
     assert metadata["Description-Content-Type"] == "text/markdown"
-    extras = {"cluster", "data", "dev", "fast", "plots", "topology", "track"}
+    extras = {"cluster", "data", "dev", "fast", "metrics", "plots", "topology", "track"}
     assert extras <= set(metadata.get_all("Provides-Extra", []))
 
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint check data results wheel-check image-check bench docs pictures clean
+.PHONY: demo test slow cluster chaos lint lock check data results wheel-check image-check bench docs pictures clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -52,7 +52,11 @@ results: $(STUDIES:%=conducted-%)
 conducted-%: $(VENV)/installed
 	$(BIN)/dsgd study $* --preset standard
 
-# The wheel, installed alone, runs from a folder that has an `experiments` package of its own.
+# What versions requirements/ locks, anew: needs uv and the index.
+lock:
+	$(PYTHON) requirements/lock.py
+
+# The wheel and the sdist; the wheel, installed alone, runs from a folder whose files have our names.
 wheel-check: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
@@ -65,7 +69,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/dsgd bench --full --out benchmarks/results
 
 # The site of the documents, into build/docs; a warning is an error.
-docs: $(VENV)/installed-docs
+docs: $(VENV)/installed-dev
 	$(BIN)/sphinx-build -W --keep-going -n -q -c docs -d build/doctrees . build/docs
 
 # docs/pictures, to be committed; needs Chromium.
@@ -80,13 +84,10 @@ $(VENV)/installed: pyproject.toml constraints.txt $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+# By hashes where requirements/ has a lock for this platform and Python, else by constraints.txt.
+$(VENV)/installed-dev: pyproject.toml constraints.txt $(wildcard requirements/*) $(VENV)/bin/pip
+	$(BIN)/python requirements/install.py
 	@touch $@ $(VENV)/installed
-
-$(VENV)/installed-docs: $(VENV)/installed-dev
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
-	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+import dsgd
 from dsgd.cli import app
 from dsgd.config import load
 from dsgd.study import find_study
@@ -173,7 +174,7 @@ def test_the_job_runs_on_the_cluster_and_leaves_its_results_on_the_volume():
 
 
 def test_images_and_versions_are_this_ones():
-    tag = f"dsgd:{project['project']['version']}"
+    tag = f"dsgd:{dsgd.__version__}"
     assert {container["image"] for container in containers()} == {tag}
     assert {service["image"] for service in services().values()} == {tag}
     assert all(tag in path.read_text() for path in (*DOCKERFILES, DOCKER / "README.md"))

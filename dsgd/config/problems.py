@@ -14,6 +14,7 @@ from topologies.arguments import knob_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+LONGEST_SENTENCE = 500
 LONGEST = 60  # characters of what was given that a sentence repeats
 REFUSALS = (ValueError, OSError, ImportError, ArithmeticError, MemoryError)  # a part, a file, a graph that cannot be
 
@@ -30,8 +31,15 @@ class ConfigError(ValueError):
     """Everything wrong with a configuration, in `problems`, one line each."""
 
     def __init__(self, *problems: str) -> None:
-        self.problems = tuple(map(one_line, problems))
+        self.problems = tuple(cut(one_line(problem)) for problem in problems)
         super().__init__("\n".join(self.problems))
+
+
+def cut(sentence: str) -> str:
+    """A sentence of which no more than a few lines are left: names and lists in it may be as long as anybody likes."""
+    if len(sentence) <= LONGEST_SENTENCE:
+        return sentence
+    return f"{sentence[: LONGEST_SENTENCE - 205]} ... {sentence[-200:]}"
 
 
 def attempted(readers: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], list[str]]:

@@ -16,6 +16,8 @@ from dsgd.models.shapes import check_positive, check_tokens
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+MOST_BLOCKS = 1000
+
 
 @dataclass(frozen=True)
 class Transformer:
@@ -31,6 +33,8 @@ class Transformer:
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads"):
             check_positive(name, (getattr(self, name),))
+        if self.depth > MOST_BLOCKS:
+            raise ValueError(f"depth is {self.depth}; it must be at most {MOST_BLOCKS} blocks")
         if self.width % self.heads:
             raise ValueError(f"heads is {self.heads}; it must be a divisor of the width {self.width}")
 

@@ -28,7 +28,9 @@ def weightless(run: Run) -> nn.Module:
         warnings.simplefilter("ignore")  # weights read from a file go nowhere
         try:
             return module_for(run.model, data)
-        except RuntimeError as error:  # a size of which torch cannot count the bytes
+        except RuntimeError as error:
+            if "overflow" not in str(error):  # of a size of which torch cannot count the bytes
+                raise
             raise ValueError(" ".join(str(error).split("\n")[0].split())) from None
 
 

@@ -61,8 +61,8 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
             "model",
             "task no_data has no examples; add model=quadratic, a loss without data, and batch_size=full"
             if data.criterion == "output"
-            else f"model {_name(run.model)} is a loss without data; add task=no_data and batch_size=full, or take another "
-            "model",
+            else f"model {_name(run.model)} is a loss without data; add task=no_data and batch_size=full, or take "
+            "another model",
         )
     if getattr(run.gradient, "classifies", False) and (data.criterion == "output" or data.outputs != data.classes):
         raise KnobError(

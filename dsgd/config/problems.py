@@ -7,6 +7,7 @@ import re
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
 
+from dsgd.typography import cut
 from dsgd.typography import one_line as one_line
 from dsgd.yaml_values import dotted
 from topologies.arguments import knob_of
@@ -14,7 +15,6 @@ from topologies.arguments import knob_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-LONGEST_SENTENCE = 500
 LONGEST = 60  # characters of what was given that a sentence repeats
 REFUSALS = (ValueError, OSError, ImportError, ArithmeticError, MemoryError)  # a part, a file, a graph that cannot be
 
@@ -33,13 +33,6 @@ class ConfigError(ValueError):
     def __init__(self, *problems: str) -> None:
         self.problems = tuple(cut(one_line(problem)) for problem in problems)
         super().__init__("\n".join(self.problems))
-
-
-def cut(sentence: str) -> str:
-    """A sentence of which no more than a few lines are left: names and lists in it may be as long as anybody likes."""
-    if len(sentence) <= LONGEST_SENTENCE:
-        return sentence
-    return f"{sentence[: LONGEST_SENTENCE - 205]} ... {sentence[-200:]}"
 
 
 def attempted(readers: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], list[str]]:

@@ -1,6 +1,7 @@
 """The learning rate as a function of the step, in plain Python numbers.
 
-A learning rate that does not suit every number of steps has a method `check(steps)`, which a `Run` calls.
+A learning rate that does not suit every number of steps has a method `check(steps)`, which a `Run` calls. One that
+knows a step at which it is greatest has `peak(steps)`; of another all steps are looked at.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ class Constant:
     def at(self, step: int, steps: int) -> float:
         return self.lr
 
+    def peak(self, steps: int) -> int:
+        return 0
+
 
 @dataclass(frozen=True)
 class Multistep:
@@ -85,6 +89,11 @@ class Multistep:
         passed = sum(step >= round(m * steps) for m in self.milestones)
         return self.lr * _warm_up(step, self.warmup, self.floor) * self.decay**passed
 
+    def peak(self, steps: int) -> int:
+        """Where the warm-up ends, at a milestone, or before one."""
+        turns = [self.warmup, *(round(m * steps) - before for m in self.milestones for before in (0, 1)), steps - 1]
+        return max((step for step in turns if 0 <= step < steps), key=lambda step: self.at(step, steps))
+
 
 @dataclass(frozen=True)
 class Cosine:
@@ -110,6 +119,9 @@ class Cosine:
             return self.lr * _warm_up(step, self.warmup, self.floor)
         progress = (step - self.warmup) / max(1, steps - self.warmup)
         return self.lr * (self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2)
+
+    def peak(self, steps: int) -> int:
+        return self.warmup
 
 
 LEARNING_RATES: dict[str, type[LearningRate]] = {"constant": Constant, "multistep": Multistep, "cosine": Cosine}

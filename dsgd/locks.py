@@ -40,7 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
 def refuse_busy(folder: Path) -> None:
     """Busy where another process is at work in the folder; nothing is made."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             _lock(lock, fcntl.LOCK_SH, folder)
         finally:

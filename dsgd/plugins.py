@@ -17,8 +17,11 @@ from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
+from dsgd.plain_files import check_plain
+
 ROOM = "dsgd_plugins."  # what the names of their modules begin with
 
+MOST_BYTES = 2**24
 _CARRIED: dict[str, Plugin] = {}
 
 
@@ -34,7 +37,12 @@ class Plugin:
     def read(cls, name: str, file: str | Path) -> Plugin:
         """The file as it is now; ValueError where it cannot be read."""
         try:
+            check_plain(Path(file))
+            if (size := Path(file).stat().st_size) > MOST_BYTES:
+                raise ValueError(f"{file} has {size:,} bytes, and a Python file at most {MOST_BYTES:,}")
             return cls(name, str(file), Path(file).read_bytes())
+        except FileNotFoundError:
+            raise ValueError(f"{file} cannot be read (No such file or directory); give a Python file") from None
         except OSError as error:
             raise ValueError(f"{file} cannot be read ({error.strerror or error}); give a Python file") from None
 
@@ -71,7 +79,9 @@ def run(plugin: Plugin, carry: bool = True) -> ModuleType:
     module = sys.modules[plugin.name] = module_from_spec(spec)  # before it is run: dataclasses look themselves up
     try:
         loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a file may raise what is no Exception, as sys.exit() does
         del sys.modules[plugin.name]
         raise ValueError(f"{plugin.file} cannot be loaded: {_said(error, loader.path)}") from error
     if carry:
@@ -98,6 +108,13 @@ def recorded() -> dict[str, Any]:
 def named() -> list[str]:
     """The words of a command line that name the plug-ins of this process."""
     return [word for plugin in loaded() for word in ("--plugin", plugin.file)]
+
+
+def place_of(error: BaseException) -> str:
+    """The user's own file, and the last line of it that led to an error; empty where none did."""
+    own = {str(Path(plugin.file).absolute()): plugin.file for plugin in _CARRIED.values()}
+    places = [(own[frame.filename], frame.lineno) for frame in extract_tb(error.__traceback__) if frame.filename in own]
+    return f"{places[-1][0]}, line {places[-1][1]}" if places else ""
 
 
 def _arrived(name: str, file: str, source: bytes) -> Plugin:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from dsgd.atomic import flush_file, write_atomically
 from dsgd.divergence import Diverged
 from dsgd.locks import LOCK
+from dsgd.plain_files import json_in, json_of, text_of
 from dsgd.snapshots import read_leaves, snapshot_path, write_leaves
 from dsgd.yaml_values import to_text
 
@@ -98,14 +99,15 @@ class RunFolder:
         """Drops what a run that goes on from `step` will say again, and lines that a crash cut.
 
         That is the rows measured later, and the one that it diverged. ValueError names the file and line that is not a
-        row, or has no step.
+        row, or has no step; OSError where one is not there. Nothing is written then.
         """
         rows = read_history(self.path)
         steps = [_step(self.path / METRICS, *row) for row in enumerate(rows, start=1)]
         lines = zip(_whole_lines(self.path / METRICS), rows, steps, strict=True)
         kept = "".join(line for line, row, done in lines if done <= step and "diverged" not in row)
+        happened = "".join(_whole_lines(self.path / EVENTS))  # read before anything is written
         write_atomically(self.path / METRICS, kept)
-        write_atomically(self.path / EVENTS, "".join(_whole_lines(self.path / EVENTS)))
+        write_atomically(self.path / EVENTS, happened)
 
     def finish(self, params: Mapping[str, Tensor], **facts: object) -> dict[str, Any]:
         """Write the final ensemble (leaves (n, ...)), then the summary: status ok, `facts`, the last measured row."""
@@ -160,12 +162,12 @@ def read_events(path: str | Path) -> list[Row]:
 
 def read_summary(path: str | Path) -> dict[str, Any]:
     """The summary of a run's folder. FileNotFoundError: the run is not finished; ValueError: the file is damaged."""
-    return _row(Path(path) / "summary.json", 1, (Path(path) / "summary.json").read_text(encoding="utf-8"))
+    return json_in(Path(path) / "summary.json")
 
 
 def read_environment(path: str | Path) -> dict[str, Any]:
     """The machine on which a run was computed, as `environment` found it."""
-    return _row(Path(path) / "env.json", 1, (Path(path) / "env.json").read_text(encoding="utf-8"))
+    return json_in(Path(path) / "env.json")
 
 
 def read_ensemble(path: str | Path, step: int | None = None) -> dict[str, Tensor]:
@@ -268,7 +270,7 @@ def describe_error(error: BaseException) -> str:
 
 def _whole_lines(file: Path) -> list[str]:
     """The lines of a file that have their end."""
-    return [f"{line}\n" for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    return [f"{line}\n" for line in text_of(file).split("\n")[:-1]]
 
 
 def _rows(file: Path) -> list[Row]:
@@ -276,10 +278,7 @@ def _rows(file: Path) -> list[Row]:
 
 
 def _row(file: Path, number: int, text: str) -> dict[str, Any]:
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}, line {number}, is not JSON: {error.msg}") from error
+    row = json_of(text, f"{file}, line {number}")
     if not isinstance(row, dict):
         raise ValueError(f"{file}, line {number}, is not a JSON object")
     return row

@@ -107,7 +107,7 @@ class Run:
         _check_normalisation(self)
         _check_starts(self)
         _check_metrics(self)
-        least = max(getattr(part, "least_batch_size", 1) for part in (self.gradient, self.model))
+        least = self.least_batch_size
         if self.batch_size != FULL and (isinstance(self.batch_size, str) or self.batch_size < least):
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least {least}, or {FULL}")
         check_least(self, gradient_noise=0)
@@ -133,6 +133,11 @@ class Run:
         return self.topology.n
 
     @property
+    def least_batch_size(self) -> int:
+        """The examples that a mini-batch must have."""
+        return max(getattr(part, "least_batch_size", 1) for part in (self.gradient, self.model))
+
+    @property
     def smooth(self) -> bool:
         """Whether what is minimised is C^4 in the parameters."""
         return self.model.smooth and getattr(self.loss, "smooth", True)
@@ -149,8 +154,10 @@ class Run:
     @cached_property
     def _lr_span(self) -> tuple[float, float]:
         """The greatest learning rate of the run, and its last."""
-        rates = [self.learning_rate.at(step, self.steps) for step in range(self.steps)]
-        return max(rates), rates[-1]
+        last = self.learning_rate.at(self.steps - 1, self.steps)
+        if peak := getattr(self.learning_rate, "peak", None):
+            return self.learning_rate.at(peak(self.steps), self.steps), last
+        return max(self.learning_rate.at(step, self.steps) for step in range(self.steps)), last
 
     def files(self) -> tuple[Path, ...]:
         """The user's files that decide the result beside this value: graphs, mixing matrices, weights, snapshots."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dsgd.atomic import flush_file, flush_folder
+from dsgd.plain_files import check_plain, json_of, text_of
 
 MANIFEST = "MANIFEST.json"
 
@@ -49,11 +50,11 @@ def sealing(path: Path, note: Mapping[str, Any]) -> Iterator[Path]:
 def manifest_of(path: Path) -> dict[str, Any]:
     """The manifest of a sealed folder, itself checked; Damaged where it is not as it was written."""
     try:
-        text = (path / MANIFEST).read_text(encoding="utf-8")
-        content = json.loads(text)
+        text = text_of(path / MANIFEST)
+        content = json_of(text, path / MANIFEST)
         intact = text == _text({name: value for name, value in content.items() if name != "sha256"})
     except OSError as error:
-        raise Damaged(f"{path / MANIFEST} cannot be read ({error.strerror})") from None
+        raise Damaged(f"{path / MANIFEST} cannot be read ({error.strerror or error})") from None
     except (ValueError, AttributeError):
         intact = False
     if not intact:
@@ -67,9 +68,10 @@ def check_files(path: Path, manifest: Mapping[str, Any], names: Iterable[str]) -
     for name in names:
         expected = manifest.get("files", {}).get(name, {"bytes": 0})
         try:
+            check_plain(path / name)
             found = _facts(path / name)
-        except OSError as error:
-            raise Damaged(f"{path / name} cannot be read ({error.strerror})") from None
+        except (OSError, ValueError) as error:
+            raise Damaged(f"{path / name} cannot be read ({getattr(error, 'strerror', None) or error})") from None
         if found["bytes"] != expected["bytes"]:
             raise Damaged(f"{path / name} has {found['bytes']} bytes of {expected['bytes']}")
         if found != expected:

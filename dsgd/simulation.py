@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 import topologies
 from dsgd.algorithms import ALGORITHMS, MIX_FIRST, Step, centralized
 from dsgd.communicators import Communicator, Quarantine
@@ -20,7 +18,6 @@ from dsgd.gradients import Estimate, Gradient
 from dsgd.kernels.batch_norm import MOMENTUM, running
 from dsgd.losses import check_loss
 from dsgd.metrics import Snapshot, Split
-from dsgd.models import Model
 from dsgd.objectives import Objective, Tilted
 from dsgd.perturbations import Cloud, Noise, cloud
 from dsgd.randomness import Row, normal_rows
@@ -58,48 +55,61 @@ class World:
 def check(run: Run) -> tuple[DataSet, Sampler]:
     """The run's data and mini-batches; ValueError or FileNotFoundError for what only they or the graph can show."""
     mixing(run.topology)(0)
-    data, model = run.task.data.load(), PARTS.get(type(run.model), type(run.model).__name__)
+    data = run.task.data.load()
     if (getattr(run.model, "criterion", None) == "output") != (data.criterion == "output"):
         raise KnobError(
             "model",
             "task no_data has no examples; add model=quadratic, a loss without data, and batch_size=full"
             if data.criterion == "output"
-            else f"model {model} is a loss without data; add task=no_data and batch_size=full, or take another model",
+            else f"model {_name(run.model)} is a loss without data; add task=no_data and batch_size=full, or take "
+            "another model",
         )
-    _check_tokens(run.model, model, data)
+    if data.tokens and not getattr(run.model, "reads_tokens", True):
+        name = _name(run.model)
+        raise KnobError("model", f"model {name} would take tokens for numbers; take neural_lm or transformer")
     if getattr(run.gradient, "classifies", False) and (data.criterion == "output" or data.outputs != data.classes):
-        kind, task = (PARTS.get(type(part), type(part).__name__) for part in (run.gradient, run.task.data))
         raise KnobError(
-            "gradient", f"gradient {kind} needs labels and an output for each class, which task {task} lacks"
+            "gradient",
+            f"gradient {_name(run.gradient)} needs labels and an output for each class, which task "
+            f"{_name(run.task.data)} lacks",
         )
     if fits := getattr(run.pretraining, "check", None):
         with about("pretraining"):
             fits(data)
     batch_size = None if run.batch_size == FULL else int(run.batch_size)
-    return data, sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
-
-
-def _check_tokens(model: Model, name: str, data: DataSet) -> None:
-    """KnobError where a model takes tokens for numbers, or numbers for tokens."""
-    reads = getattr(model, "reads_tokens", None)
-    if data.tokens and reads is False:
-        raise KnobError("model", f"model {name} would take tokens for numbers; take neural_lm or transformer")
-    parts = (data.train.x, data.test.x)
-    if reads and not all(((x >= 0) & (x < data.classes) & (x == np.floor(x))).all() for x in parts):
+    found = sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
+    if found.batch_size < run.least_batch_size:
         raise KnobError(
-            "model",
-            f"model {name} reads tokens, whole numbers below {data.classes}, and the inputs are others; take "
-            "task text, or another model",
+            "batch_size",
+            f"batch_size is {run.batch_size}, of {found.batch_size} example; "
+            f"the gradient method or the model needs at least {run.least_batch_size}",
         )
+    return data, found
 
 
 def check_fit(run: Run, data: DataSet, module: nn.Module) -> None:
     """ValueError for a loss or a metric that does not fit the data or the model."""
     check_loss(run.loss, data)
+    if hasattr(module, "embedding_width") and not _are_tokens(data):
+        raise KnobError(
+            "model",
+            f"model {_name(run.model)} reads tokens, whole numbers from 0 below {data.outputs}, and the inputs of task "
+            f"{_name(run.task.data)} are others; use it with the task text",
+        )
     for k, metric in enumerate(run.metrics):
         if fits := getattr(metric, "check", None):
             with about(f"metrics[{k}]"):
                 fits(data, module)
+
+
+def _are_tokens(data: DataSet) -> bool:
+    """Whether each input is a list of whole numbers, of which the model has an embedding."""
+    inputs = (data.train.x, data.test.x)
+    return all(((x >= 0) & (x < data.outputs) & (x == x.round())).all() for x in inputs)
+
+
+def _name(part: object) -> str:
+    return PARTS.get(type(part), type(part).__name__)
 
 
 def mixing(schedule: topologies.Schedule) -> topologies.Schedule:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dsgd.atomic import write_atomically
+from dsgd.plain_files import json_in
 from dsgd.results import describe_error, to_json
 
 if TYPE_CHECKING:
@@ -235,10 +236,9 @@ def track(
 def known_ids(folder: Path) -> dict[str, str | None]:
     """By what the trackers of a run's folder know it."""
     try:
-        found = json.loads((folder / IDS).read_text(encoding="utf-8"))
+        return json_in(folder / IDS)
     except (OSError, ValueError):
         return {}
-    return dict(found) if isinstance(found, dict) else {}
 
 
 def flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:

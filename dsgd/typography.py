@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LEAST_DECIMALS, MOST_DECIMALS, MOST_DIGITS = 2, 6, 4
+LONGEST_SENTENCE = 500
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 GREEK = {"Xi": "Ξ", "sigma": "σ", "delta": "δ", "eta": "η"}
 BOUND = "\u00a0"  # a space at which no line is broken
@@ -35,6 +36,13 @@ def _symbol(found: re.Match[str]) -> str:
 def one_line(text: str) -> str:
     """The text with everything that is not printable spelled out: one line, and nothing a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def cut(sentence: str) -> str:
+    """A sentence of which no more than a few lines are left: names and lists in it may be as long as anybody likes."""
+    if len(sentence) <= LONGEST_SENTENCE:
+        return sentence
+    return f"{sentence[: LONGEST_SENTENCE - 205]} ... {sentence[-200:]}"
 
 
 def duration(seconds: float) -> str:

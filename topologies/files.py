@@ -143,7 +143,7 @@ def _array(file: Path) -> np.ndarray:
     try:
         # Mapped first: a header that promises more than the file holds is then refused before memory is taken.
         return np.array(np.load(file, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError, SyntaxError, TypeError, OverflowError):
+    except Exception:  # a header is read as Python's literals, which fail in half a dozen ways
         raise ValueError(f"{file} is not a .npy array of numbers, as numpy.save writes it") from None
 
 

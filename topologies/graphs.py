@@ -13,7 +13,7 @@ import networkx as nx
 
 from topologies.arguments import check_name, finite_number, whole_number
 from topologies.random_graphs import erdos_renyi, random_geometric, random_regular, watts_strogatz
-from topologies.sizes import check_size, squarest_factors
+from topologies.sizes import check_edges, check_size, squarest_factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -45,6 +45,7 @@ def star(n: int) -> nx.Graph[int]:
 def complete(n: int) -> nx.Graph[int]:
     """Every node knows every other."""
     check_size("complete", n)
+    check_edges("complete", n, n * (n - 1) / 2)
     graph: nx.Graph[int] = nx.complete_graph(n)
     return graph
 
@@ -67,6 +68,7 @@ def torus(n: int) -> nx.Graph[int]:
 def hypercube(n: int) -> nx.Graph[int]:
     """Node i knows the log2(n) nodes whose numbers differ from i in one bit."""
     check_size("hypercube", n, "n to be a power of two, 2^d", lambda m: m & (m - 1) == 0)
+    check_edges("hypercube", n, n * (n.bit_length() - 1) / 2)
     return _numbered(nx.hypercube_graph(n.bit_length() - 1)) if n > 1 else nx.empty_graph(1)
 
 
@@ -83,6 +85,7 @@ def exponential(n: int) -> nx.DiGraph[int]:
     efficient for decentralized deep training", arXiv 2110.13363; `OnePeerExponential` uses the same edges one a step.
     """
     check_size("exponential", n)
+    check_edges("exponential", n, n * len(_hops(n)))
     graph: nx.DiGraph[int] = nx.empty_graph(n, create_using=nx.DiGraph)
     graph.add_edges_from(((i + hop) % n, i) for hop in _hops(n) for i in range(n))
     return graph
@@ -91,12 +94,14 @@ def exponential(n: int) -> nx.DiGraph[int]:
 def exponential_undirected(n: int) -> nx.Graph[int]:
     """Node i knows i ± 1, i ± 2, i ± 4, ... (mod n), hops below n: the exponential graph with messages both ways."""
     check_size("exponential_undirected", n)
+    check_edges("exponential_undirected", n, n * len(_hops(n)))
     return nx.circulant_graph(n, _hops(n))
 
 
 def barbell(n: int) -> nx.Graph[int]:
     """Two complete graphs of n/2 nodes joined by one edge: the tightest bottleneck."""
     check_size("barbell", n, "n to be even and at least 4", lambda m: m >= 4 and m % 2 == 0)
+    check_edges("barbell", n, n * (n / 2 - 1) / 2 + 1)
     return nx.barbell_graph(n // 2, 0)
 
 

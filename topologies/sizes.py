@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_NODES = 2**20
+MAX_EDGES = 2**22
 
 
 def check_size(
@@ -27,6 +28,16 @@ def check_size(
     found = " or ".join(map(str, nearest_sizes(n, possible)))
     nearest = f"the nearest possible n is {found}" if found else f"no n up to {MAX_NODES} is possible"
     raise KnobError("n", f"{graph} cannot have n = {n} nodes: it needs {needs}; {nearest}")
+
+
+def check_edges(graph: str, n: int, edges: float, smaller: str = "n") -> None:
+    """Raise a KnobError of `n`, before any is built, where there are too many edges; `smaller` is what makes fewer."""
+    if edges > MAX_EDGES:
+        raise KnobError(
+            "n",
+            f"{graph} has about {edges:,.0f} edges at n = {n}, more than this package builds; the most are "
+            f"{MAX_EDGES:,}, so take a smaller {smaller}",
+        )
 
 
 def nearest_sizes(n: int, possible: Callable[[int], bool]) -> list[int]:

@@ -18,6 +18,8 @@ from dsgd.cli import completing, printed
 from dsgd.cli.own_parts import load_plugins, warn_of_changes
 from dsgd.cli.signals import INTERRUPTED, TERMINATED, status_of, terminable
 from dsgd.memory import ran_out
+from dsgd.plugins import place_of
+from dsgd.typography import cut, one_line
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 topology_app = typer.Typer(rich_markup_mode=None, help="Graphs and their mixing matrices.")
@@ -390,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
         if os.environ.get("DSGD_DEBUG") and isinstance(error, Exception):
             raise
         status, lines = _told(error)
@@ -420,12 +422,13 @@ def _told(error: BaseException) -> tuple[int, Sequence[str]]:
     # typer carries its own copy of click or not, by its version: its usage errors are known by their shape.
     if hasattr(error, "format_message"):
         return 2, [f"dsgd: {error.format_message()} (see dsgd --help)"]
-    said = " ".join(str(error).split()) or "no message"
+    said = cut(one_line(" ".join(str(error).split()))) or "no message"
     if ran_out(error):
         return 1, [f"failed: likely out of memory ({said}); take a smaller topology.n, model or batch_size"]
     if isinstance(error, FloatingPointError) or type(error).__name__ in ("StudyError", "BackendError", "NotKept"):
         return 1, [f"failed: {said}"]
-    return 1, [f"{type(error).__name__}: {said} (DSGD_DEBUG=1 shows the traceback)"]
+    where = f"{place}; " if (place := place_of(error)) else ""
+    return 1, [f"{type(error).__name__}: {said} ({where}DSGD_DEBUG=1 shows the traceback)"]
 
 
 def _where(device: str | None, insecure_cluster: bool) -> list[str]:

@@ -96,15 +96,21 @@ def timed(run: Run, backend: LocalBackend) -> Timing:
         try:
             with within(SECONDS_FOR_FIRST):
                 _time_steps(simulation, world, timing, 1)
-            if timing.step is not None:
-                with within(SECONDS_FOR_STEPS):
-                    _time_steps(simulation, world, timing, min(MOST_STEPS, run.steps - 1))
+            if timing.step is not None and _in_time(simulation, world, timing):
                 with within(SECONDS_FOR_METRICS):
                     _time_metrics(simulation, world[0], timing)
         except Diverged as error:
             timing.step, timing.diverged = None, f"it diverges: {error}"
     timing.bytes_a_step = bytes_a_step(simulation)
     return timing
+
+
+def _in_time(simulation: Simulation, world: list[World], timing: Timing) -> bool:
+    """Times more steps; False where one was cut short, after which nothing is computed: torch may be in any mode."""
+    with within(SECONDS_FOR_FIRST):
+        _time_steps(simulation, world, timing, min(MOST_STEPS, simulation.run.steps - 1))
+        return True
+    return False
 
 
 def _time_steps(simulation: Simulation, world: list[World], timing: Timing, count: int) -> None:
@@ -114,6 +120,8 @@ def _time_steps(simulation: Simulation, world: list[World], timing: Timing, coun
         world[0] = simulation.advance(world[0])
         _finish(simulation)
         timing.step = (time.perf_counter() - began) / done
+        if timing.step * done > SECONDS_FOR_STEPS:
+            return
 
 
 def _time_metrics(simulation: Simulation, world: World, timing: Timing) -> None:

@@ -5,7 +5,6 @@ Nothing is trained, loaded or written: configurations, summaries and rows are re
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import time
@@ -16,6 +15,7 @@ from typing import Any
 from dsgd.cli.sweeping import MARK as SWEEP
 from dsgd.config.problems import ConfigError
 from dsgd.locks import Busy, refuse_busy
+from dsgd.plain_files import json_in
 from dsgd.results import METRICS, read_history, read_summary
 from dsgd.study import MARK as STUDY
 from dsgd.yaml_values import read_file
@@ -85,13 +85,13 @@ def _of_run(folder: Path) -> Facts:
 
 
 def _of_sweep(folder: Path) -> Facts:
-    summary = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+    summary = json_in(folder / SWEEP)
     runs = len(summary["runs"]) if "runs" in summary else _count(folder)
     return {"status": "ok" if summary["finished"] else "unfinished", "runs": runs, "metrics": {}, "summary": summary}
 
 
 def _of_study(folder: Path) -> Facts:
-    told: Facts = {"metrics": {}, **json.loads((folder / STUDY).read_text(encoding="utf-8"))}
+    told: Facts = {"metrics": {}, **json_in(folder / STUDY)}
     if _busy(folder) or not (folder / "summary.json").is_file():
         return told | {"status": "unfinished", "runs": _count(folder)}
     summary = read_summary(folder)

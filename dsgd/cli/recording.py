@@ -89,7 +89,7 @@ def trained(
         counts = {name: getattr(result, name) for name in ("places", "bytes_crossed", "dropped")}
         facts |= {name: count for name, count in counts.items() if result.places > 1}
         return folder.finish(result.params, **facts, data_sha256=result.data_sha256), None
-    except (Exception, KeyboardInterrupt) as ended:
+    except (Exception, KeyboardInterrupt, SystemExit) as ended:
         error = ended if not isinstance(ended, Stopped) else wish.error() if wish.stated() else keeper.failure or ended
         return folder.fail(error, **tally.facts(run.n), **more, metrics=tally.row), error
 

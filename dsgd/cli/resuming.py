@@ -58,7 +58,7 @@ def resume(config: Config, path: Path, *, strict: bool, other_version: bool, tra
         try:
             checkpoint = _checkpoint(config, path, strict, other_version)
             folder.rewind(checkpoint.world.step if checkpoint else -1)  # the start measures step 0 again
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise ConfigError(str(error)) from None
         step = checkpoint.world.step if checkpoint else 0
         folder.event("resumed", step=step)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd.config.problems import REFUSALS, ConfigError, collected, refused
 from dsgd.config.topology import blame_topology
-from dsgd.footprint import needed
+from dsgd.footprint import needed, weightless
 from dsgd.memory import available
 from dsgd.simulation import check, check_fit, mixing
-from dsgd.tasks import module_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +31,13 @@ def check_run(run: Run) -> None:
 
 
 def check_model(run: Run) -> None:
-    """ConfigError where the model cannot be built for the data, or the loss or a metric does not fit; imports torch."""
+    """ConfigError where the model cannot be built for the data, or another part does not fit them; imports torch.
+
+    The model takes no memory, so that one which nobody could train is refused for what it is.
+    """
     data = run.task.data.load()
-    _blamed("model", lambda: module_for(run.model, data))
-    _blamed("", lambda: check_fit(run, data, module_for(run.model, data)))
+    _blamed("", lambda: check_fit(run, data, weightless(run)))
+    _blamed("", lambda: needed(run))
 
 
 def check_memory(run: Run, backend: Backend) -> None:
@@ -43,7 +45,7 @@ def check_memory(run: Run, backend: Backend) -> None:
     if not hasattr(backend, "torch_device"):
         return
     found: list[int] = []
-    _blamed("model", lambda: found.append(needed(run)))
+    _blamed("", lambda: found.append(needed(run)))
     there = available(backend.torch_device())
     if there is not None and found[0] > there:
         needs, has = (f"{size / 1e9:,.1f} GB" for size in (found[0], there))

@@ -7,6 +7,7 @@ import re
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin
 
+from dsgd.typography import cut
 from dsgd.typography import one_line as one_line
 from dsgd.yaml_values import dotted
 from topologies.arguments import knob_of
@@ -30,7 +31,7 @@ class ConfigError(ValueError):
     """Everything wrong with a configuration, in `problems`, one line each."""
 
     def __init__(self, *problems: str) -> None:
-        self.problems = tuple(map(one_line, problems))
+        self.problems = tuple(cut(one_line(problem)) for problem in problems)
         super().__init__("\n".join(self.problems))
 
 

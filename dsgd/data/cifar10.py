@@ -62,13 +62,12 @@ def _examples(records: Pixels) -> Examples:
 
 def _records(path: Path) -> Pixels:
     """The records of one file, shape (10000, 3073): the label, then the pixels."""
-    content = path.read_bytes()
-    if len(content) != FILE_BYTES:
+    if (size := path.stat().st_size) != FILE_BYTES:
         raise ValueError(
-            f"The file {path} has {len(content)} bytes, expected {FILE_BYTES}: "
+            f"The file {path} has {size} bytes, expected {FILE_BYTES}: "
             "unpack cifar-10-binary.tar.gz (the binary version, not the Python one) again."
         )
-    records = np.frombuffer(content, np.uint8).reshape(-1, RECORD)
+    records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, RECORD)
     if (largest := records[:, 0].max()) > 9:
         raise ValueError(
             f"The file {path} has a label {largest}, expected labels from 0 to 9: unpack cifar-10-binary.tar.gz again."

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from dsgd.data.examples import DataSet, Examples, Inputs
 
 SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")  # where datasets' save_to_disk has been
+MOST_CLASSES = 2**20
 
 
 class Indexed(Protocol):
@@ -105,6 +106,8 @@ def _examples(items: Iterable[tuple[Any, Any]], split: str) -> Examples:
                 f"{split}, example {i}: the input has shape {inputs[-1].shape}, the first {inputs[0].shape}; "
                 "bring them to one"
             )
+    if inputs and not inputs[0].size:
+        raise ValueError(f"{split}, example 0: the input has shape {inputs[0].shape}, no numbers; give at least one")
     if not inputs:
         raise ValueError(f"{split} has no examples; give at least one")
     return Examples(np.stack(inputs), np.array(labels, np.int64))
@@ -135,6 +138,8 @@ def _label(given: Any) -> int:
     array = np.asarray(given)
     if array.size != 1 or array.dtype.kind not in "buif" or array.item() < 0 or int(array.item()) != array.item():
         raise ValueError(f"the label is {given!r}; it must be the number of a class, from 0 on")
+    if array.item() >= MOST_CLASSES:
+        raise ValueError(f"the label is {given!r}; classes are numbered from 0, and there are at most {MOST_CLASSES}")
     return int(array.item())
 
 

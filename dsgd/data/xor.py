@@ -15,6 +15,7 @@ from dsgd.data.examples import DataSet, Examples, Inputs
 from dsgd.randomness import generator
 
 SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # of x1 and x2
+MOST_NUMBERS = 2**26
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class Xor:
         for name in ("train_size", "test_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is not possible: give at least 1.")
+        numbers = self.dimension * (self.train_size + self.test_size)
+        if numbers > MOST_NUMBERS:
+            raise ValueError(
+                f"dimension={self.dimension} is not possible for {self.train_size + self.test_size} examples: give at "
+                f"most {MOST_NUMBERS} numbers in all."
+            )
         if self.split < 0:
             raise ValueError(f"split={self.split} is not possible: give a number from 0 on.")
         if self.crossed and (self.train_size % 4 or self.train_size < 4 * (self.dimension - 1)):

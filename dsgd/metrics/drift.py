@@ -112,6 +112,8 @@ class Drift:
         known = _known(data.train.y, data.test.y, data.criterion == "cross_entropy")
         if not known:
             raise ValueError("drift needs classes that are in the test examples alone; take task emerging_classes")
+        if hasattr(module, "embedding_width"):
+            raise ValueError("drift shifts inputs little by little, which tokens cannot be; leave it out")
         for _ in self._stream(known, (0.0, 1.0)).sessions(data.test, 0):
             pass
         if self.method != "frozen":

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dsgd import trees
 from dsgd.curvature import top_eigenvalues
-from dsgd.knobs import check_least
+from dsgd.knobs import check_least, check_most
 from dsgd.metrics.consensus import equal_up_to_rounding
 from dsgd.metrics.metric import Snapshot, Values, check_every
 from dsgd.metrics.probe_loss import NUMBERS_AT_ONCE, ProbeLoss, named, probe_losses
@@ -163,6 +163,7 @@ class Landscape:
         if self.dimensions not in (1, 2):
             raise ValueError(f"dimensions is {self.dimensions}; it must be 1 or 2")
         check_least(self, points=2)
+        check_most(self, points=1000)
         if self.reach is not None and not 0 < self.reach < math.inf:
             raise ValueError(f"reach is {self.reach}; it must be above 0 and finite")
 

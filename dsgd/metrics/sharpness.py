@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dsgd.knobs import check_least
+from dsgd.knobs import check_least, check_most
 from dsgd.metrics.metric import Snapshot, Values, check_every
 from dsgd.metrics.probe_loss import ProbeLoss, named, probe_losses
 from dsgd.perturbations import Cloud, antithetic, cloud
@@ -42,6 +42,7 @@ class Sharpness:
     def __post_init__(self) -> None:
         check_every(self.every)
         check_least(self, examples=1, samples=2)
+        check_most(self, samples=10_000)
         if not 0 < self.rho < math.inf:
             raise ValueError(f"rho is {self.rho}; it must be greater than 0 and finite")
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dsgd.knobs import check_least
+from dsgd.knobs import check_least, check_most
 from dsgd.metrics.consensus import equal_up_to_rounding
 from dsgd.metrics.equivalence import gradients_on, points_at_once
 from dsgd.metrics.lines import GROUPS, Lines
@@ -42,6 +42,7 @@ class Smoothing:
     def __post_init__(self) -> None:
         check_every(self.every)
         check_least(self, examples=1, directions=1, pairs=GROUPS, points=2)
+        check_most(self, directions=10_000, pairs=1_000_000, points=10_000)
         for name in ("reach", "scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0, and finite")

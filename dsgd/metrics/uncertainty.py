@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dsgd.knobs import check_least
+from dsgd.knobs import check_least, check_most
 from dsgd.metrics.calibration import (
     BINS,
     Flags,
@@ -65,7 +65,7 @@ class Uncertainty:
     of the prediction, or `information`, what the members' disagreement adds to it, whose mean is `information_P`.
     `ood_auroc_SHIFT_DOUBT_P` is that chance for a shifted example and one that is not: `rotated` images, by 90 degrees,
     or `noisy` ones, by `noise` standard deviations of the inputs. An AUROC is None where nothing is to be told apart.
-    There are no values for a loss without classes.
+    There are none of tokens, which cannot be shifted so, and no values at all for a loss without classes.
     """
 
     samples: int = 64
@@ -77,6 +77,7 @@ class Uncertainty:
     def __post_init__(self) -> None:
         check_every(self.every)
         check_least(self, samples=0, bins=1)
+        check_most(self, samples=10_000, bins=10_000)
         if not all(low < high for low, high in pairwise((0.0, *self.scales, math.inf))):
             raise ValueError(f"scales is {list(self.scales)}; they must rise, above 0 and finite")
         if not 0 < self.noise < math.inf:
@@ -109,8 +110,9 @@ class Uncertainty:
     def _exam(self, snapshot: Snapshot, network: Network) -> Exam:
         x, y, seed = snapshot.test.x, snapshot.test.y.cpu().numpy(), snapshot.seed
         order = generator(seed, "uncertainty", "halves").permutation(len(y))
-        inputs = {TEST: x, **({"rotated": x.rot90(1, (-2, -1))} if _square(x) else {}), "noisy": self._noisy(x, seed)}
-        return Exam(network, inputs, y, order < len(y) // 2, self.bins)
+        turned = {"rotated": x.rot90(1, (-2, -1))} if _square(x) else {}
+        shifted = {} if hasattr(network.module, "embedding_width") else {**turned, "noisy": self._noisy(x, seed)}
+        return Exam(network, {TEST: x, **shifted}, y, order < len(y) // 2, self.bins)
 
     def _noisy(self, x: Tensor, seed: int) -> Tensor:
         noise = generator(seed, "uncertainty", "noise").standard_normal(tuple(x.shape))

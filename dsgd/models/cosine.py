@@ -30,9 +30,9 @@ class Cosine:
             raise ValueError(f"scale is {self.scale}; it must be above 0")
 
     @property
-    def reads_tokens(self) -> bool | None:
+    def reads_tokens(self) -> bool:
         """As the features do."""
-        return getattr(self.features, "reads_tokens", None)
+        return getattr(self.features, "reads_tokens", True)
 
     @property
     def least_batch_size(self) -> int:

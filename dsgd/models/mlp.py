@@ -20,6 +20,7 @@ INITS: dict[str, Literal["relu", "linear"] | None] = {
     "he": "relu",
     "lecun": "linear",
 }  # and what PyTorch calls their gain
+MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Mlp:
 
     def __post_init__(self) -> None:
         check_positive("widths", self.widths)
+        if len(self.widths) > MOST_LAYERS:
+            raise ValueError(f"widths are {len(self.widths)} layers; give at most {MOST_LAYERS}")
         check_activation(self.activation)
         check_norm(self.norm, ("none", "layer", "batch"))
         if self.init not in INITS:

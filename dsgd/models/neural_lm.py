@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from dsgd.models.shapes import check_positive, check_tokens
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class NeuralLm:
     """Embeddings of `embedding` numbers a token, one hidden layer of `width`; inputs are tokens below the classes."""
-
-    reads_tokens: ClassVar[bool] = True
 
     embedding: int = 24
     width: int = 192

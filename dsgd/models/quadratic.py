@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-from dsgd.models.shapes import check_positive
+from dsgd.models.shapes import check_count, check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +27,7 @@ class Quadratic:
 
     def __post_init__(self) -> None:
         check_positive("dimension", (self.dimension,))
+        check_count("dimension", self.dimension)
         if not self._cycle or not all(map(math.isfinite, self._cycle)):
             raise ValueError(f"curvature={self.curvature} is not possible: give one finite number, or a list of them.")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-from dsgd.models.shapes import check_positive
+from dsgd.models.shapes import check_count, check_positive
 from dsgd.randomness import generator
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class QuadraticRegression:
     def __post_init__(self) -> None:
         check_positive("outputs", (self.outputs,))
         check_positive("parameters", (self.parameters,))
+        check_count("outputs", self.outputs * self.parameters**2, "outputs * parameters^2 is")
         for name in ("kernel", "residual"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} is not possible: give a positive number.")

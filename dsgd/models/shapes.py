@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from topologies.arguments import KnobError
+
+MOST_NUMBERS = 2**26
+
 
 def check_positive(name: str, sizes: tuple[int, ...]) -> None:
     """ValueError unless every one of the knob's `sizes` is at least 1."""
     if min(sizes, default=1) < 1:
         raise ValueError(f"{name}={sizes} is not possible: every number must be at least 1.")
+
+
+def check_count(knob: str, numbers: int, says: str = "") -> None:
+    """KnobError of the knob where a model is drawn of more numbers than fit into a machine, before any is drawn."""
+    if numbers > MOST_NUMBERS:
+        raise KnobError(knob, f"{says or f'{knob} is'} {numbers}; it must be at most {MOST_NUMBERS}")
 
 
 def check_image(shape: tuple[int, ...], model: str) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from dsgd.models.shapes import check_positive, check_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+MOST_BLOCKS = 1000
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,6 @@ class Transformer:
     Every position sees the whole window. Its inputs are tokens below the number of classes.
     """
 
-    reads_tokens: ClassVar[bool] = True
-
     width: int = 32
     depth: int = 1
     heads: int = 2
@@ -33,6 +33,8 @@ class Transformer:
     def __post_init__(self) -> None:
         for name in ("width", "depth", "heads"):
             check_positive(name, (getattr(self, name),))
+        if self.depth > MOST_BLOCKS:
+            raise ValueError(f"depth is {self.depth}; it must be at most {MOST_BLOCKS} blocks")
         if self.width % self.heads:
             raise ValueError(f"heads is {self.heads}; it must be a divisor of the width {self.width}")
 

@@ -39,7 +39,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _misfits(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """One phrase for the names that are missing, one for those unknown, one for those of another shape."""
+    """One phrase for the names that are missing, for those unknown, of another shape, and where only one has floats."""
     missing = [name for name in expected if name not in given]
     unknown = [name for name in given if name not in expected]
     reshaped = [
@@ -47,5 +47,10 @@ def _misfits(expected: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]
         for name, leaf in expected.items()
         if name in given and given[name].shape != leaf.shape
     ]
-    kinds = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
+    retyped = [
+        f"{name} {given[name].dtype} instead of {leaf.dtype}"
+        for name, leaf in expected.items()
+        if name in given and given[name].is_floating_point() != leaf.is_floating_point()
+    ]
+    kinds = {"missing": missing, "unknown": unknown, "of another shape": reshaped, "of another type": retyped}
     return [f"{len(names)} {kind}, the first {names[0]}" for kind, names in kinds.items() if names]

@@ -13,8 +13,8 @@ class Model(Protocol):
 
     Exceptions are `dsgd.kernels.batch_norm`, whose running statistics are carried beside the parameters, and
     `dsgd.kernels.sim_bn`, which normalises by all training inputs. One whose output is itself the loss has a class
-    attribute `criterion = "output"`; a module that embeds tokens has `embedding_width` (`Network.noise_shape`). One that
-    is not made for tokens (`DataSet.tokens`) may say so by an attribute `reads_tokens = False`.
+    attribute `criterion = "output"`; a module that embeds tokens has `embedding_width` (`Network.noise_shape`), and one
+    that is not made for tokens (`DataSet.tokens`) may say so by `reads_tokens = False`.
     """
 
     @property

@@ -179,7 +179,7 @@ def test_numbers_keep_their_type() -> None:
             {"task": "digits", "gossip": "twice"},
             "gossip: 'twice' is unknown; allowed are once, adaptive, partial, repeated",
         ),
-        ({"task": "digits", "gossip": {"times": 2}}, "gossip.times: unknown key; none is allowed"),
+        ({"task": "digits", "gossip": {"times": 2}}, "gossip.times: unknown key; once has no knobs"),
         ({"task": "digits", "gossip": "until"}, "gossip.trace_xi: missing; give trace_xi"),
         ({"task": "digits", "gossip": {"name": "until", "trace_xi": 0}}, "gossip.trace_xi: 0.0; it must be greater"),
         ({"task": "digits", "gossip": {"name": "until", "trace_xi": 1, "most": 0}}, "gossip.most: 0; it must be at"),

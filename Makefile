@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint lock check data results wheel-check image-check bench docs pictures clean
+.PHONY: demo test slow cluster chaos lint lock check data results wheel-check track-check image-check bench docs pictures clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -59,6 +59,11 @@ lock:
 # The wheel and the sdist; the wheel, installed alone, runs from a folder whose files have our names.
 wheel-check: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+# The trackers themselves, and Hugging Face's data sets: the other tests do without.
+track-check: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[track]" datasets
+	$(BIN)/python -m pytest -rs tests/test_trackers.py tests/cli/test_tracking.py tests/data/test_own_data.py tests/test_own_document.py
 
 # The CPU image, built without a Docker daemon; as root, with buildah and debootstrap.
 image-check:

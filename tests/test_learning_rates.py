@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 
 from dsgd.learning_rates import LEARNING_RATES, Constant, Cosine, Multistep
@@ -56,3 +59,34 @@ def test_a_warm_up_ends_before_the_run(kind) -> None:  # type: ignore[no-untyped
         with pytest.raises(ValueError, match=f"warmup is 9; it must be below the run's {steps} steps") as caught:
             Run(learning_rate=kind(warmup=9), steps=steps)
         assert knob_of(caught.value) == "learning_rate.warmup"
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        Constant(0.3),
+        Cosine(0.3),
+        Cosine(0.3, warmup=7, floor=0.2, final=0.5),
+        Multistep(0.3, warmup=5),
+        Multistep(0.3, warmup=45, floor=0.0),  # beyond the first milestone
+        Multistep(0.3, warmup=45, floor=0.0, decay=0.9),
+        Multistep(0.3, milestones=(0.25, 0.5), decay=3.0),
+        Multistep(0.3, warmup=60, floor=0.9, milestones=(0.01, 0.99)),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("steps", [61, 100])
+def test_the_greatest_rate_is_known_without_looking_at_every_step(rate: Any, steps: int) -> None:
+    at = Run(learning_rate=rate, steps=steps).when(0)
+    assert at.lr_max == pytest.approx(max(rate.at(step, steps) for step in range(steps)), rel=1e-15)
+    assert at.lr_last == rate.at(steps - 1, steps)
+    assert Run(learning_rate=rate, steps=10**15).when(3).lr_max > 0
+
+
+def test_of_a_rate_that_knows_no_peak_all_steps_are_looked_at() -> None:
+    @dataclass(frozen=True)
+    class Hill:
+        def at(self, step: int, steps: int) -> float:
+            return 1.0 if step == 13 else 0.5
+
+    assert Run(learning_rate=Hill(), steps=20).when(0).lr_max == 1.0

@@ -65,6 +65,7 @@ def test_a_plug_in_is_run_once_for_what_is_in_it(sign: Path) -> None:
         ("a.py", "def broken(:", r"a\.py cannot be loaded: SyntaxError: .*line 1\)$"),
         ("a.py", "import gone", r"a\.py cannot be loaded: ModuleNotFoundError: No module named 'gone' \(line 1\)$"),
         ("a.py", "raise SystemExit(3)", r"a\.py cannot be loaded: SystemExit: 3 \(line 1\)$"),
+        ("a.py", "class B(BaseException): ...\nraise B('b')", r"a\.py cannot be loaded: B: b \(line 2\)$"),
         ("a.txt", "", r"a\.txt is not a plug-in; give a Python file, whose name ends in \.py$"),
         ("a.py", None, r"a\.py cannot be read \(No such file or directory\); give a Python file$"),
     ],
@@ -114,3 +115,11 @@ def test_an_edited_file_makes_another_result_of_those_runs_that_use_it(sign: Pat
     (tmp_path / "wheel.py").write_text(WHEEL + "# edited\n")
     plugins.load(tmp_path / "wheel.py")
     assert [a == b for a, b in zip(after, keys(), strict=True)] == [True, False, True]
+
+
+def test_the_line_of_a_user_s_own_file_that_led_to_an_error_is_known(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def divided(x):\n    return 1 / x\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        plugins.load(tmp_path / "own.py").divided(0)
+    assert plugins.place_of(caught.value) == f"{tmp_path / 'own.py'}, line 2"
+    assert plugins.place_of(ValueError("nobody's")) == ""

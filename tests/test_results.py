@@ -205,3 +205,13 @@ def test_the_default_folder_is_new_each_time(tmp_path, monkeypatch):
         first = results.default_folder("digits-ring")
         assert first not in made
         made.add(first)
+
+
+def test_a_folder_is_not_rewound_in_part(folder):
+    folder.measured({"step": 0})
+    folder.measured({"step": 5})
+    (folder.path / "events.jsonl").write_bytes(b"\xff\n")
+    before = (folder.path / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"events\.jsonl is not UTF-8"):
+        folder.rewind(0)
+    assert (folder.path / "metrics.jsonl").read_bytes() == before

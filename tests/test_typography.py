@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsgd.typography import duration, symbols, written
+from dsgd.typography import cut, duration, symbols, written
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,11 @@ def test_formulas_are_not_parted_before_a_sign():
 )
 def test_durations_are_readable(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_sentence_without_end_is_cut_in_its_middle():
+    assert cut("x" * 500) == "x" * 500
+    long = cut("begin" + "x" * 10_000 + "end")
+    assert len(long) == 500
+    assert long.startswith("begin")
+    assert long.endswith("end")

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def benchmarked(*, full: bool, compare: bool, device: str, seconds: float, out: Path | None) -> tuple[Any, str]:
     """The figures with the facts of the machine, and the same as a table; ConfigError for what cannot be run."""
-    check_backend(LocalBackend(device))
+    try:
+        check_backend(LocalBackend(device))
+    except ValueError as error:
+        raise ConfigError(
+            f"--device: {str(error).removeprefix('device is ').removeprefix('backend.device: ')}"
+        ) from None
     if not seconds > 0:
         raise ConfigError(f"--seconds: {seconds:g} given; allowed is a number above 0")
     try:

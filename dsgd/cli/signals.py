@@ -7,12 +7,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as a shell gives them
 STOPS = b"the run stops soon: after this step, or where it is in several places at the next multiple of 8; "
+SECONDS_UNTIL_IT_RINGS_AGAIN = 0.02  # where nobody could have caught it
 SHOW_CURSOR = b"\x1b[?25h"  # a live line hides it
 
 
@@ -74,23 +76,34 @@ class TimeUp(BaseException):
     """The seconds of `within` are over; no Exception, so that nobody on the way takes it for one of theirs."""
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> AbstractContextManager[None]:
     """Ends the block by TimeUp when the seconds are over, between two operations; not in another than the main thread.
 
     It is caught here: what the block has not done by then is not done.
     """
+    here = threading.current_thread() is threading.main_thread()
+    return _Alarm(seconds) if here and signal.getsignal(signal.SIGALRM) is not signal.SIG_IGN else nullcontext()
 
-    def ring(number: int, frame: Any) -> None:
-        raise TimeUp
 
-    with suppress(TimeUp), _handling(ring, signal.SIGALRM):
-        if threading.current_thread() is threading.main_thread():
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            yield
-        finally:
+class _Alarm(AbstractContextManager[None]):
+    """A class, for in what contextlib makes of a function the alarm could ring where nobody catches it any more."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __enter__(self) -> None:
+        self.before = signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds, SECONDS_UNTIL_IT_RINGS_AGAIN)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self.before)
+        return kind is TimeUp
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        if frame is None or frame.f_code not in (_Alarm.__enter__.__code__, _Alarm.__exit__.__code__):
             signal.setitimer(signal.ITIMER_REAL, 0)
+            raise TimeUp
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -88,3 +89,37 @@ def test_a_block_ends_when_its_seconds_are_over() -> None:
         reached.append("quick")
     time.sleep(0.15)
     assert reached == ["begun", "quick"]
+
+
+def test_nothing_is_computed_after_a_step_was_cut_short(
+    monkeypatch: pytest.MonkeyPatch, small: Callable[..., Run]
+) -> None:
+    first = [True]
+
+    def slow(simulation: Any, world: Any) -> Any:
+        if not first:
+            time.sleep(30)
+        first.clear()
+        return world
+
+    monkeypatch.setattr(estimates, "SECONDS_FOR_FIRST", 0.2)
+    monkeypatch.setattr("dsgd.simulation.Simulation.advance", slow)
+    monkeypatch.setattr(Consensus, "__call__", lambda *_: pytest.fail("measured in whatever mode torch was left"))
+    found = estimates.timed(small(steps=5, metrics=(Consensus(),)), LocalBackend("cpu"))
+    assert (found.step is not None, found.metrics) == (True, {})
+
+
+def test_steps_end_by_themselves_when_their_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, small: Callable[..., Run]
+) -> None:
+    monkeypatch.setattr(estimates, "SECONDS_FOR_STEPS", 0.05)
+    monkeypatch.setattr("dsgd.simulation.Simulation.advance", lambda simulation, world: time.sleep(0.03) or world)
+    found = estimates.timed(small(steps=100, metrics=(Consensus(),)), LocalBackend("cpu"))
+    assert list(found.metrics) == ["consensus"]
+
+
+def test_an_alarm_that_rings_as_a_block_ends_is_caught_too() -> None:
+    for microseconds in range(4000):
+        with within(2e-6 * (1 + microseconds % 60)):
+            sum(range(microseconds))
+    assert not signal.getitimer(signal.ITIMER_REAL)[0]

@@ -36,6 +36,37 @@ REFUSED = {
     "model too deep for the images": (["model={name: cnn, channels: [1, 1, 1, 1]}"], "model: .* too often for 8 x 8"),
     "missing weights": (["model={name: resnet18, weights: gone.safetensors}"], "gone.safetensors: no such file"),
     "unknown device": (["backend.device=tpu"], "backend.device: tpu; allowed are auto, cpu, cuda"),
+    "too much memory for one replica": (["model.widths=[1000000,1000000]"], "the run needs about .* GB of memory"),
+    "unknown leaf": (
+        ["optimizer={name: projected_sgd, leaves: [gone]}"],
+        "^optimizer: leaves has gone, but those of the model are 1.weight, ",
+    ),
+    "no layer to adapt": (["gradient={name: rsgs, adapts: normalisation}"], "^gradient: adapts .*no normalisation"),
+    "tokens of no text": (
+        ["model=transformer", "task={name: xor, dimension: 6}"],
+        "^model: transformer reads tokens, .* and the inputs of task xor are others; use it with the task text",
+    ),
+    "one example": (
+        [
+            *("task=no_data", "model=quadratic", "batch_size=full"),
+            "gradient={name: weight_diversity, source: stationary}",
+        ],
+        "^batch_size: full, of 1 example; .* needs at least 2",
+    ),
+    "points without end": (["metrics=[{name: landscape, points: 100000}]"], r"^metrics\[0\].points: 100000; .*at most"),
+    "draws without end": (
+        ["metrics=[{name: sharpness, samples: 100000}]"],
+        r"samples: 100000; it must be at most 10000",
+    ),
+    "more numbers than there are": (["task={name: xor, dimension: 1000000}"], "dimension.* at most 67108864 numbers"),
+    "a landscape too large": (
+        ["task=no_data", "model={name: quadratic, dimension: 1000000000}", "batch_size=full"],
+        "^model.dimension: 1000000000; it must be at most 67108864",
+    ),
+    "layers without end": (
+        ["task={name: text, train_size: 100, test_size: 50}", "model={name: transformer, depth: 5000}"],
+        "^model.depth: 5000; it must be at most 1000 blocks",
+    ),
     "checkpoints": (["checkpoint_every=-5"], "checkpoint_every: -5 given; it must be at least 0"),
     "a full disk": (["on_full_disk=wait"], "on_full_disk: 'wait' is unknown; allowed are continue, stop"),
     "too much memory": (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topologies import GRAPHS, build_graph, knobs_of
+from topologies import GRAPHS, KnobError, build_graph, knobs_of
 
 RANDOM = ["random_regular", "erdos_renyi", "watts_strogatz", "random_geometric"]
 
@@ -185,3 +185,31 @@ def test_a_knob_that_leaves_no_size_is_refused_at_once():
 def test_a_number_beyond_floats_is_refused():
     with pytest.raises(ValueError, match="p must be a finite number"):
         build_graph("erdos_renyi", 16, p=10**400)
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "knobs"),
+    [
+        ("complete", 10_000, {}),
+        ("barbell", 10_000, {}),
+        ("hypercube", 2**20, {}),
+        ("exponential", 2**20, {}),
+        ("exponential_undirected", 2**20, {}),
+        ("erdos_renyi", 10_000, {"p": 0.5}),
+        ("random_regular", 10_000, {"degree": 5000}),
+        ("watts_strogatz", 10_000, {"k": 5000}),
+        ("random_geometric", 10_000, {"radius": 2.0}),
+    ],
+)
+def test_more_edges_than_can_be_built_are_refused_before_any_is(name, n, knobs, monkeypatch):
+    monkeypatch.setattr(nx.Graph, "add_edges_from", None)
+    with pytest.raises(KnobError, match=rf"{name} has about [\d,]+ edges at n = {n}, .* the most are 4,194,304"):
+        build_graph(name, n, 0, **knobs)
+
+
+def test_a_large_graph_is_drawn_fewer_times(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(nx, "fast_gnp_random_graph", lambda n, p, seed: drawn.append(seed) or nx.empty_graph(n))
+    with pytest.raises(KnobError, match="no connected graph in 42 draws"):
+        build_graph("erdos_renyi", 100_000, 0, p=1e-9)
+    assert len(drawn) == 42

@@ -179,8 +179,11 @@ def _element(tag: str, text: str) -> ElementTree.Element:
 def check_inert(svg: str) -> str:
     """`svg` itself when it only draws: no script, style sheet, foreign content, event handler or outside reference.
 
-    ValueError names what was found. Figures may come from a user's study, whose labels come from files of others.
+    Nor what HTML ends elsewhere than XML does: comments, declarations, instructions. ValueError names what was found.
+    Figures may come from a user's study, whose labels come from files of others.
     """
+    if found := re.search(r"<[!?].{0,20}|url\((?!\s*#)[^)]{0,20}", svg, re.IGNORECASE | re.DOTALL):
+        raise ValueError(f"a figure's SVG holds {found[0]!r}; only plain drawing elements are allowed")
     try:
         root = ElementTree.fromstring(svg)
     except ElementTree.ParseError as error:

@@ -70,12 +70,13 @@ def load(file: str | Path) -> ModuleType:
 
 
 def run(plugin: Plugin, carry: bool = True) -> ModuleType:
-    """The module that a file makes; ValueError, and nothing of it stays known, where it raises an error."""
+    """The module that a file makes; ValueError where it raises an error, and the module is what it was before."""
     loader = _Loader(plugin)
     spec = spec_from_loader(plugin.name, loader)
     assert spec is not None
     room = plugin.name.rpartition(".")[0]
     sys.modules.setdefault(room, ModuleType(room))  # pickle imports it on the way to the classes inside
+    before = sys.modules.get(plugin.name)
     module = sys.modules[plugin.name] = module_from_spec(spec)  # before it is run: dataclasses look themselves up
     try:
         loader.exec_module(module)
@@ -83,6 +84,7 @@ def run(plugin: Plugin, carry: bool = True) -> ModuleType:
         raise
     except BaseException as error:  # a file may raise what is no Exception, as sys.exit() does
         del sys.modules[plugin.name]
+        sys.modules |= {plugin.name: before} if before else {}
         raise ValueError(f"{plugin.file} cannot be loaded: {_said(error, loader.path)}") from error
     if carry:
         _CARRIED[plugin.name] = plugin

@@ -31,7 +31,7 @@ FACTS = {
 }
 
 
-Frames = Mapping[str, Sequence[float]]  # a number for each replica, at each time that is named
+OverTime = Mapping[str, Sequence[float]]  # a number for each replica, at each time that is named
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Network:
     notes: list[str] = field(default_factory=list)
 
 
-def network(schedule: Schedule, of_replicas: Mapping[str, Frames]) -> Network:
+def network(schedule: Schedule, of_replicas: Mapping[str, OverTime]) -> Network:
     """What a page shows of a schedule; the graph once for each quantity that is known `of_replicas`, or without any.
 
     ValueError where the graph or its weights cannot be, as where their file has changed.
@@ -58,7 +58,7 @@ def network(schedule: Schedule, of_replicas: Mapping[str, Frames]) -> Network:
     return Network([*drawn, *spectrum], _facts(inner), gap, [*undrawn, *unsaid])
 
 
-def _graphs(schedule: Any, of_replicas: Mapping[str, Frames]) -> tuple[list[Figure], list[str]]:
+def _graphs(schedule: Any, of_replicas: Mapping[str, OverTime]) -> tuple[list[Figure], list[str]]:
     topology = getattr(schedule, "topology", None)
     edges = topology.edge_count() if topology else schedule.n * (schedule.period or 1)
     if edges > MOST_EDGES:

@@ -21,6 +21,7 @@ DOCUMENTS = [document for document in DOCUMENTS if document != "docs/tutorial.md
 
 NOT_RUN = {
     r"pip |python3 -m venv|apt-get ": "installs",
+    r"pip-audit |pip-licenses ": "asks for the advisories and licences of what is installed",
     r"make |pytest": "the Makefile's targets, which continuous integration runs",
     r"docker |kubectl |PRESET=|cd docker|mkdir ": "needs Docker or Kubernetes: tests/test_docker.py",
     r"export |ray |dsgd run ring\.yaml backend=ray|.*backend\.address=auto": "needs a Ray cluster: tests/backends",

@@ -242,6 +242,15 @@ def test_one_node_and_a_self_loop_can_be_drawn():
         assert "<path" in graph_drawings.draw_graph(graph, "drawn", kind="ring").svg
 
 
+def test_frames_name_each_shade_from_least_to_greatest():
+    values = {"step 0": [1.0, 1.0, 1.0], "step <1>": [-0.5, 2.5, 1.0]}
+    frames = graph_drawings.draw_graph(nx.path_graph(3), "drawn", kind="path", values=values, meaning="loss").frames
+    assert (frames.names, frames.least, frames.greatest) == (["step 0", "step <1>"], ["1", "−0.5"], ["1", "2.5"])
+    places = [[ord(character) - ord("0") for character in colours] for colours in frames.colours]
+    assert places == [[0, 0, 0], [0, 63, 32]]
+    assert (len(frames.palette), frames.palette[0], frames.palette[63]) == (64, "#440154", "#fde725")
+
+
 def test_too_many_nodes_are_refused():
     with pytest.raises(ValueError, match=r"a drawing of 1025 nodes shows nothing: at most 1024 can be drawn"):
         graph_drawings.draw_graph(nx.cycle_graph(1025), "big", kind="ring")

@@ -81,6 +81,15 @@ def test_what_cannot_be_run_is_told_why_and_leaves_no_module(
     assert plugins.loaded() == ()
 
 
+def test_an_edit_that_cannot_be_run_leaves_what_was(sign: Path) -> None:
+    first = plugins.load(sign)
+    sign.write_text(SIGN + "1 / 0\n")
+    with pytest.raises(ValueError, match="ZeroDivisionError"):
+        plugins.load(sign)
+    sign.write_text(SIGN)
+    assert plugins.load(sign) is first
+
+
 def test_two_files_of_one_name_are_refused(sign: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / "sign.py"

@@ -114,6 +114,11 @@ def test_the_page_loads_nothing_and_forbids_what_could():
         ('<use href="https://evil.example/x.svg#a"/>', r"holds href='https://evil"),
         ('<image href="data:text/html,x"/>', r"holds href='data:text/html"),
         ("<path>", r"cannot be read"),
+        ('<!--><meta http-equiv="refresh" content="0;url=https://evil.example/">-->', r"holds '<!-->"),
+        ('<?x ><img src="https://evil.example/">?>', r"holds '<\?x"),
+        ("<desc><g><![CDATA[<script>alert(1)</script>]]></g></desc>", r"holds '<!\[CDATA"),
+        ('<path fill="url(https://evil.example/x.svg#a)"/>', r"holds 'url\(https"),
+        ('<path style="fill: URL( //evil.example)"/>', r"holds 'URL\( //evil"),
     ],
 )
 def test_a_figure_that_does_more_than_draw_is_refused(inside, message):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dsgd import plugins
-from dsgd.config.problems import ConfigError, refuse, shown
+from dsgd.config.problems import ConfigError, one_line, refuse, shown
 
 HOW = "a configuration cannot load it; add --plugin"
 
@@ -45,7 +46,9 @@ def changed_plugins(given: Mapping[str, Any]) -> list[str]:
     """A sentence for each plug-in that is another now than it was when the configuration was written."""
     here = {Path(plugin.file).name: plugin for plugin in plugins.loaded()}
     return [
-        f"the plug-in {plugin.file} is not as it was: sha256 {plugin.sha256[:12]} instead of {named.sha256[:12]}"
+        one_line(
+            f"the plug-in {plugin.file} is not as it was: sha256 {plugin.sha256[:12]} instead of {named.sha256[:12]}"
+        )
         for named in named_plugins(given)
         if named.sha256 and named.sha256 != (plugin := here[Path(named.file).name]).sha256
     ]
@@ -57,4 +60,6 @@ def _named(item: Any, path: str) -> Named:
     texts = isinstance(item, Mapping) and all(isinstance(value, str) for value in item.values())
     if not texts or not {"file"} <= item.keys() <= {"file", "sha256"}:
         refuse(path, f"{shown(item)} given; allowed is a file, or its file and sha256")
+    if not re.fullmatch(r"[0-9a-f]{64}", item.get("sha256", "0" * 64)):
+        refuse(f"{path}.sha256", f"{shown(item['sha256'])} given; allowed are 64 hexadecimal digits")
     return Named(**item)

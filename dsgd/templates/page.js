@@ -70,14 +70,14 @@ for (const figure of document.querySelectorAll("figure[data-frames]")) {
   const slider = Object.assign(document.createElement("input"), { type: "range", min: 0, max: last, value: last });
   slider.setAttribute("aria-label", `${figure.dataset.name}, over time`);
   const when = document.createElement("output");
-  const caption = figure.querySelector("figcaption");
-  const said = caption?.textContent;
+  const said = figure.querySelector("figcaption")?.lastChild;
+  const words = said?.data;
   const step = () => {
     const at = Number(slider.value);
     nodes.forEach((node, i) => { node.style.fill = frames.palette[frames.colours[at].charCodeAt(i) - 48]; });
     for (const end of ["least", "greatest"]) named(end).querySelector("text").textContent = frames[end][at];
     when.textContent = frames.names[at];
-    if (caption) caption.textContent = said.replace(frames.names[last], frames.names[at]);
+    if (said) said.data = words.replace(frames.names[last], frames.names[at]);
     slider.setAttribute("aria-valuetext", frames.names[at]);
   };
   slider.addEventListener("input", step);

@@ -88,6 +88,10 @@ def test_a_configuration_by_hand_says_what_it_needs(dsgd_command: Dsgd, sign: Pa
     [
         ("plugins: sign.py", "plugins: 'sign.py' given; allowed is a list of files, such as [parts.py]"),
         ("plugins: [{sha256: a}]", "plugins[0]: {'sha256': 'a'} given; allowed is a file, or its file and sha256"),
+        (
+            r'plugins: [{file: a.py, sha256: "zz\e[31m"}]',
+            r"plugins[0].sha256: 'zz\x1b[31m' given; allowed are 64 hexadecimal digits",
+        ),
         ("plugins: [{file: 1}]", "plugins[0]: {'file': 1} given; allowed is a file, or its file and sha256"),
     ],
 )

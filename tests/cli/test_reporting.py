@@ -72,6 +72,8 @@ def test_the_page_shows_curves_network_tables_and_how_to_repeat_the_run(dsgd_com
     named = [attrs["data-name"] for tag, attrs in page.elements if tag == "figure"]
     main = ["Test accuracy", "Test loss", "Train accuracy", "Train loss", "Distance to the mean model", "Learning rate"]
     graphs = [f"Graph: ring, n = 4: {quantity}" for quantity in ("distance to the mean", "test loss")]
+    frames = [json.loads(attrs["data-frames"]) for _, attrs in page.elements if attrs.get("data-frames")]
+    assert [one["names"] for one in frames] == [["step 0", "step 2", "step 4"]] * 2
     assert named[:9] == [*main, *graphs, "Spectrum of W"]
     tables = [attrs["data-name"] for tag, attrs in page.elements if tag == "table"]
     assert tables == ["Latest values", "Measurements", "Replicas", "Network", "Configuration", "Events"]

@@ -103,7 +103,7 @@ def test_a_metric_that_does_not_fit_is_refused_before_the_run(
     ("words", "sentence"),
     [
         (["task=text", "model=mlp"], "model: mlp would take tokens for numbers; take neural_lm or transformer"),
-        (["task=digits", "model=neural_lm"], "model: neural_lm reads tokens, whole numbers below 10"),
+        (["task=digits", "model=neural_lm"], "model: The neural_lm model needs windows of tokens, of shape (context,)"),
         (["task=input_noise", "task.source=text", "model=neural_lm"], "task: source has tokens for inputs"),
         (["task=emerging_classes", "task.source=xor"], "task: source has 2 classes; take data of 3 or more"),
         (["task=label_noise"], "task.source: missing; give a name, one of digits, "),

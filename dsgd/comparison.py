@@ -25,14 +25,21 @@ MOST_NAMED = 3  # settings that a curve's name says
 LONGEST_NAME = 48
 
 
+SEEDS = 3  # at least, of which the mean is drawn and not each
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Runs and their labels; `settings` are those that differ, a value a run, None where a run has no such setting."""
+    """Runs and their labels; `settings` are those that differ, a value a run, None where a run has no such setting.
+
+    `curves` are the runs drawn together, by what the curve is called: those that differ in the seed alone, or one.
+    """
 
     records: Sequence[Record]
     labels: Sequence[str]
     settings: Mapping[str, Sequence[Any]]
     same: int
+    curves: Mapping[str, Sequence[Record]]
 
     @property
     def metrics(self) -> dict[str, list[Any]]:
@@ -65,10 +72,12 @@ class Comparison:
         return [("Curves", list(map(self._overlaid, main))), ("Further curves", list(map(self._overlaid, further)))]
 
     def _overlaid(self, column: measured.Column) -> Figure:
-        named = zip(self.records, self.labels, strict=True)
-        curves = [measured.series(record.rows, column, label) for record, label in named]
-        title = ", ".join(part for part in (measured.title(column.quantity), column.label) if part)
-        return measured.trace(title, column.quantity, curves)
+        curves = [measured.over_seeds([r.rows for r in some], column, label) for label, some in self.curves.items()]
+        averaged = any(len(some) > 1 for some in self.curves.values())
+        whose = column.whose if averaged else column.label
+        title = ", ".join(part for part in (measured.title(column.quantity), whose) if part)
+        said = "Means over seeds, with their 95 % intervals." if averaged else ""
+        return measured.trace(title, column.quantity, curves, said)
 
 
 def comparison(records: Sequence[Record]) -> Comparison:
@@ -78,7 +87,26 @@ def comparison(records: Sequence[Record]) -> Comparison:
     settings = {name: [config.get(name) for config in configs] for name in names}
     differing = {name: values for name, values in settings.items() if any(value != values[0] for value in values)}
     labels = [_drawn(label) for label in _labels(records, differing)]
-    return Comparison(records, labels, differing, len(settings) - len(differing))
+    curves = _curves(records, labels, differing)
+    return Comparison(records, labels, differing, len(settings) - len(differing), curves)
+
+
+def _curves(
+    records: Sequence[Record], labels: Sequence[str], differing: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Record]]:
+    """Runs of SEEDS seeds and more that differ in nothing else that counts as one curve, every other as its own."""
+    telling = {name: values for name, values in _telling(differing).items() if name != "seed"}
+    groups: dict[str, list[int]] = {}
+    for i in range(len(records)):
+        groups.setdefault(repr([values[i] for values in telling.values()]), []).append(i)
+    curves: dict[str, list[Record]] = {}
+    for places in groups.values():
+        if len({records[i].config.get("seed") for i in places}) == len(places) >= SEEDS:
+            common = _said(telling, places[0]) or "all"
+            curves[_drawn(f"{common} ({len(places)} seeds)")] = [records[i] for i in places]
+        else:
+            curves |= {labels[i]: [records[i]] for i in places}
+    return curves
 
 
 def _in_groups(names: Iterable[str]) -> list[str]:
@@ -109,19 +137,24 @@ def _headline(found: Comparison) -> str:
 
 def _labels(records: Sequence[Record], differing: Mapping[str, Sequence[Any]]) -> list[str]:
     """A name for each run: the settings that differ where these are few and tell all runs apart, else its folder."""
-    telling = {name: values for name, values in differing.items() if name.split(".")[0] not in NOT_THE_RUN}
-    labels = [
-        ", ".join(
-            f"{_short(name, telling)}={cell(values[i])}" for name, values in telling.items() if values[i] is not None
-        )
-        for i in range(len(records))
-    ]
+    telling = _telling(differing)
+    labels = [_said(telling, i) for i in range(len(records))]
     folders = _folder_names(records)
     if not telling or len(telling) > MOST_NAMED or max(map(len, labels)) > LONGEST_NAME or not all(labels):
         return folders
     twice = {label for label in labels if labels.count(label) > 1}
     named = zip(labels, folders, strict=True)
     return [f"{label} ({folder})" if label in twice else label for label, folder in named]
+
+
+def _telling(differing: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    return {name: values for name, values in differing.items() if name.split(".")[0] not in NOT_THE_RUN}
+
+
+def _said(telling: Mapping[str, Sequence[Any]], i: int) -> str:
+    """What tells run i from others, in words."""
+    values = ((_short(name, telling), cell(found[i])) for name, found in telling.items() if found[i] is not None)
+    return ", ".join(f"{name}={value}" for name, value in values)
 
 
 def _drawn(label: str) -> str:

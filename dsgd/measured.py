@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd.plots import Series, traces
 from dsgd.records import BESIDE_METRICS, number_in
+from dsgd.statistics import mean_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -94,6 +95,19 @@ def series(rows: Sequence[Mapping[str, Any]], column: Column, label: str) -> Ser
 
     ends = (values(column.low), values(column.high)) if column.low else (None, None)
     return Series(label, [float(row["step"]) for row in measured], values(column.name), *ends)
+
+
+def over_seeds(runs: Sequence[Sequence[Mapping[str, Any]]], column: Column, label: str) -> Series:
+    """A column of several runs: their mean and its 95 % interval at the steps where all have a number."""
+    if len(runs) == 1:
+        return series(runs[0], column, label)
+    found = [{row["step"]: number_in(row.get(column.name)) for row in rows if column.name in row} for rows in runs]
+    steps = [step for step in found[0] if all(step in each for each in found)]
+    values = [[value for each in found if (value := each[step]) is not None] for step in steps]
+    means = [mean_interval(some) if len(some) == len(runs) else None for some in values]
+    ends = [(mean.estimate, mean.lo, mean.hi) if mean else (None, None, None) for mean in means]
+    y, lo, hi = zip(*ends, strict=True) if ends else ((), (), ())
+    return Series(label, [float(step) for step in steps], y, lo, hi)
 
 
 def grouped(found: Iterable[Column]) -> dict[str, list[Column]]:

@@ -367,7 +367,7 @@ def report(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR RUN_DIR ...", help="Folders of runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR RUN_DIR ...", help="Folders of runs, or of a sweep.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="A page with curves overlaid.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="DIR", help="Each table as a CSV file in there.")] = None,
     svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Each figure as an SVG file in there.")] = None,
@@ -375,7 +375,8 @@ def compare(
 ) -> None:
     """Say what differs between runs.
 
-    In their configurations and in what they measured last; with --out as a page, their curves overlaid.
+    In their configurations and in what they measured last; with --out as a page, their curves overlaid: of three seeds
+    or more the mean and its 95 % interval.
     """
     from dsgd.cli.comparing import compared
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsgd.cli import printed
-from dsgd.cli.reporting import Outputs, export, record_of, write_page
+from dsgd.cli.reporting import SWEEP, Outputs, export, record_of, write_page
 from dsgd.config import ConfigError
 from dsgd.config.problems import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from dsgd.comparison import Comparison
     from dsgd.pages import Table
@@ -28,6 +29,7 @@ def compared(
     """
     from dsgd.comparison import comparison, render
 
+    folders = [run for folder in folders for run in _runs_of(folder)]
     _check_folders(folders)
     outputs = Outputs(out, csv, svg)
     outputs.check()
@@ -37,6 +39,20 @@ def compared(
     figures = [figure for _, figures in found.figures for figure in figures] if svg else []
     written = ({} if out is None else {"report": str(out)}) | export(figures, found.tables, outputs, out)
     return _values(found) | written, _text(found, written)
+
+
+def _runs_of(folder: Path) -> Sequence[Path]:
+    """The folders of a sweep's finished runs, or the folder itself; ConfigError for a sweep that has none."""
+    if not (folder / SWEEP).is_file():
+        return [folder]
+    try:
+        rows = json.loads((folder / SWEEP).read_text(encoding="utf-8"))["runs"]
+        runs = [folder / "runs" / Path(row["folder"]).name for row in rows if row["status"] == "ok"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"RUN_DIR: {folder / SWEEP} cannot be read ({type(error).__name__}: {error})") from None
+    if not runs:
+        raise ConfigError(f"RUN_DIR: no run of the sweep {folder} has finished; go on with it first")
+    return runs
 
 
 def _check_folders(folders: Sequence[Path]) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dsgd.pages import Table
     from dsgd.run_report import RunReport
 
-PAGE, STUDY = "report.html", "study.json"
+PAGE, STUDY, SWEEP = "report.html", "study.json", "sweep.json"
 SECONDS_BETWEEN_PAGES = 5
 
 
@@ -114,6 +114,10 @@ def check_new_file(path: Path, option: str, ending: str) -> None:
 
 def record_of(folder: Path) -> Record:
     """The run in a folder; ConfigError where there is none."""
+    if (folder / SWEEP).is_file():
+        raise ConfigError(
+            f"{folder} is the folder of a sweep; take dsgd compare {folder} --out FILE.html, or one of its runs"
+        )
     try:
         return read_record(folder)
     except (OSError, ValueError) as error:
@@ -129,6 +133,7 @@ def made(record: Record) -> RunReport:
         config = read(record.config)
     except REFUSALS as error:
         why = one_line(str(error).partition("\n")[0])
+        say(f"warning: the page is without its network, for {record.path / 'config.yaml'} could not be read: {why}")
         return run_report(
             record, by_file, None, [f"The network is not shown, for config.yaml could not be read: {why}"]
         )

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from dsgd import cli
+from dsgd import cli, measured
 from dsgd.comparison import comparison
-from dsgd.records import Record
+from dsgd.records import Record, read_record
 from dsgd.results import read_history, to_json
+from dsgd.statistics import mean_interval
 from tests.cli.small import SMALL
 from tests.conftest import Dsgd
 
@@ -153,3 +154,26 @@ def test_what_cannot_be_compared_is_refused(
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert re.search(expected, err)
     assert sorted(runs.rglob("*")) == before
+
+
+def test_runs_of_a_sweep_are_drawn_as_means_over_seeds(dsgd_command: Dsgd, runs: Path) -> None:
+    words = ["topology.graph=ring,complete", "seed=0,1,2", "steps=4", "measure_every=2"]
+    assert dsgd_command("run", *SMALL, *words, "--out", "sweep")[0] == 0
+    assert dsgd_command("compare", "sweep", "--out", "sweep.html", "--json")[0] == 0
+    page = (runs / "sweep.html").read_text().replace("\u00a0", " ")
+    assert "6 runs compared" in page
+    assert "Means over seeds, with their 95 % intervals." in page
+    folders = sorted((runs / "sweep" / "runs").iterdir())
+    records = [read_record(folder) for folder in folders]
+    found = comparison(records)
+    assert [*found.curves] == ["graph=complete (3 seeds)", "graph=ring (3 seeds)"]
+    column = measured.columns(records[0].rows)[1]
+    curve = measured.over_seeds([record.rows for record in records[:3]], column, "complete")
+    expected = [mean_interval([record.rows[k][column.name] for record in records[:3]]) for k in range(3)]
+    assert curve.x == [0.0, 2.0, 4.0]
+    assert (curve.y, curve.lo, curve.hi) == tuple(
+        zip(*((one.estimate, one.lo, one.hi) for one in expected), strict=True)
+    )
+    assert [*comparison(records[2:]).curves] == ["graph=complete, seed=2", "graph=ring (3 seeds)"]
+    told = "sweep is the folder of a sweep; take dsgd compare sweep --out FILE.html, or one of its runs\n"
+    assert dsgd_command("report", "sweep") == (2, "", told)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow cluster chaos lint lock check data results wheel-check track-check image-check bench docs pictures clean
+.PHONY: demo test slow fuzz cluster chaos lint lock check data results wheel-check track-check image-check bench docs pictures clean
 
 demo: $(VENV)/installed
 	$(BIN)/dsgd study equivalence --preset standard
@@ -14,6 +14,10 @@ test: $(VENV)/installed-dev
 
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "slow and not gpu and not cluster and not chaos"
+
+# Inputs that lie: configurations (DSGD_FUZZ of them, from DSGD_FUZZ_FROM on), files, folders, plug-ins, command lines.
+fuzz: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow or not slow" tests/fuzz tests/test_security_rules.py
 
 # Ray clusters on this machine, and over hosts that are network namespaces (needs root); five actors killed at random, in
 # a process of their own: Ray keeps a process's first token.

@@ -78,13 +78,19 @@ def check(run: Run) -> tuple[DataSet, Sampler]:
             fits(data)
     batch_size = None if run.batch_size == FULL else int(run.batch_size)
     found = sampler(run.task.partition, data.train.y, run.n, batch_size, run.seed)
-    if found.batch_size < run.least_batch_size:
-        raise KnobError(
-            "batch_size",
-            f"batch_size is {run.batch_size}, of {found.batch_size} example; "
-            f"the gradient method or the model needs at least {run.least_batch_size}",
-        )
+    _check_batches(run, found)
     return data, found
+
+
+def _check_batches(run: Run, batches: Sampler) -> None:
+    """KnobError where mini-batches have fewer examples than the run asks for, or all together than a twin does."""
+    shared = batches.shards is None and batches.batch_size == batches.examples  # one for all, not one each
+    joint = batches.batch_size * (1 if shared else run.n)
+    asked = [("the gradient method or the model", run.least_batch_size, batches.batch_size)]
+    asked += [(f"the twin {twin_name(twin)}", getattr(twin, "least_batch_size", 1), joint) for twin in run.twins]
+    for who, least, there in asked:
+        if there < least:
+            raise KnobError("batch_size", f"batch_size is {run.batch_size}, of {there} example; {who} needs {least}")
 
 
 def check_fit(run: Run, data: DataSet, module: nn.Module) -> None:

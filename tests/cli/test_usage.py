@@ -51,7 +51,21 @@ REFUSED = {
             *("task=no_data", "model=quadratic", "batch_size=full"),
             "gradient={name: weight_diversity, source: stationary}",
         ],
-        "^batch_size: full, of 1 example; .* needs at least 2",
+        "^batch_size: full, of 1 example; the gradient method or the model needs 2",
+    ),
+    "one example for all": (
+        [
+            *("task=no_data", "model=quadratic", "batch_size=full"),
+            "twins=[{name: average_direction_sam, source: stationary}]",
+        ],
+        "^batch_size: full, of 1 example; the twin average_direction_sam needs 2",
+    ),
+    "one example for a twin": (
+        [
+            *("topology={graph: ring, n: 1}", "batch_size=1"),
+            "twins=[{name: average_direction_sam, source: stationary}]",
+        ],
+        "^batch_size: 1, of 1 example; the twin average_direction_sam needs 2",
     ),
     "points without end": (["metrics=[{name: landscape, points: 100000}]"], r"^metrics\[0\].points: 100000; .*at most"),
     "draws without end": (

@@ -70,7 +70,17 @@ def answered(words: Sequence[str], seconds: float = MOST_SECONDS) -> Answer:
         except (Exception, TooLong, SystemExit) as error:
             raised = _origin(error)
     told = tuple(f"{one.category.__name__}: {one.message}" for one in caught if _ours(one))
+    _steady()
     return Answer(status, out.getvalue(), err.getvalue(), time.process_time() - began, raised, told)
+
+
+def _steady() -> None:
+    """Torch as it was: what an alarm cuts short in a dry run, after which a process ends, may leave it in any mode."""
+    import torch
+
+    torch.set_grad_enabled(True)
+    while torch._C._functorch.peek_interpreter_stack() is not None:
+        torch._C._functorch.pop_dynamic_layer_stack()
 
 
 def _ours(caught: Any) -> bool:

@@ -35,10 +35,14 @@ def locked(path: Path) -> list[str]:
 
 
 def install_torch(path: Path) -> None:
-    """The build for CPUs, or where pip finds none of it the index's."""
+    """The build for CPUs; where pip does not install it, which is said, the index's."""
     cpu, cuda = (path.with_stem(f"{path.stem}-torch-{build}") for build in ("cpu", "cuda"))
-    found = subprocess.run([sys.executable, "-m", "pip", *locked(cpu)], cwd=ROOT, check=False, capture_output=True)
+    command = [sys.executable, "-m", "pip", *locked(cpu)]
+    found = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     if found.returncode:
+        said = found.stderr.strip().splitlines() or ["pip said nothing"]
+        last = [line for line in said if line.startswith("ERROR:")][-1:] or said[-1:]
+        print(f"torch for CPUs was not installed, its build with CUDA is: {last[0]}", file=sys.stderr)
         pip(*locked(cuda))
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -144,20 +147,31 @@ def test_a_lock_is_taken_where_it_fits(
 
 
 @pytest.mark.parametrize(
-    ("cpu_build_found", "installed"), [(True, ["torch-cpu"]), (False, ["torch-cpu", "torch-cuda"])]
+    ("failure", "installed", "said"),
+    [
+        ("", ["torch-cpu"], ""),
+        (
+            "ERROR: first\nERROR: no such file\n[notice] new pip\n",
+            ["torch-cpu", "torch-cuda"],
+            ": ERROR: no such file\n",
+        ),
+        ("a\nlast\n", ["torch-cpu", "torch-cuda"], ": last\n"),
+        ("\n", ["torch-cpu", "torch-cuda"], ": pip said nothing\n"),
+    ],
 )
 def test_nothing_is_installed_but_by_hashes(
-    monkeypatch: pytest.MonkeyPatch, cpu_build_found: bool, installed: list[str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failure: str,
+    installed: list[str],
+    said: str,
 ) -> None:
     commands: list[list[str]] = []
 
-    class Done:
-        def __init__(self, returncode: int) -> None:
-            self.returncode = returncode
-
-    def run(command: list[str], **_: object) -> Done:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         commands.append(command[3:])
-        return Done(int(not cpu_build_found and "torch-cpu" in command[-1]))
+        failed = failure and "torch-cpu" in command[-1]
+        return subprocess.CompletedProcess(command, int(bool(failed)), "", failure)
 
     monkeypatch.setattr(install, "lock", lambda: LOCKS[0].with_name("linux-x86_64-cp311.txt"))
     monkeypatch.setattr(install.subprocess, "run", run)
@@ -167,6 +181,45 @@ def test_nothing_is_installed_but_by_hashes(
     assert [Path(words[-1]).stem.removeprefix("linux-x86_64-cp311-") for words in by_hashes[1:]] == installed
     assert {"--no-deps", "--no-build-isolation"} < {*ours}
     assert check == ["check"]
+    assert capsys.readouterr().err.endswith(said)
+    assert bool(said) == (len(installed) == 2)
+
+
+def run_by(target: str) -> str:
+    """What a target of the Makefile runs, its prerequisites first, with the files of tests that it names."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    rules = {name: rest for name, *rest in re.findall(r"^(\S+): ?(.*)\n((?:\t.*\n)*)", makefile, re.M)}
+    before, recipe = rules.get(target, ["", ""])
+    named = [(ROOT / path).read_text("utf-8") for path in re.findall(r"tests/\S+\.py", recipe)]
+    return "".join([*map(run_by, before.split()), recipe, *named])
+
+
+def steps_of_continuous_integration() -> dict[str, str]:
+    """The text that each command of .ci/run runs."""
+    lines = (ROOT / ".ci" / "run").read_text("utf-8").partition("\nexport ")[2].splitlines()[1:]
+    steps = {line: run_by(line.removeprefix("make ")) if line.startswith("make ") else line for line in lines if line}
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
+    return steps | {".ci/newcomer": "".join(re.findall(r"```sh\n(.*?)```", tutorial, re.DOTALL))}
+
+
+def test_the_page_names_each_step_that_installs_without_hashes() -> None:
+    installs = re.compile(r'(?:^|[/\t]|&& |-m )pip install\b.*|"pip"\W+"install".*', re.M)  # not what messages advise
+    found = {name: installs.findall(text) for name, text in steps_of_continuous_integration().items()}
+    without = {name: lines for name, lines in found.items() if lines}
+    text = (ROOT / "docs" / "security.md").read_text("utf-8")
+    (told,) = re.findall(r"^Three steps of continuous integration .*?\n\n", text, re.M | re.DOTALL)
+    assert set(re.findall(r"`(make \S+|\.ci/\w+)`", told)) == without.keys()
+    assert len(without) == 3
+    for lines in without.values():
+        assert all("--constraint" in line and "constraints.txt" in line for line in lines)
+        assert not any("--require-hashes" in line for line in lines)
+
+
+def test_no_other_test_installs() -> None:
+    """What pytest collects by folder is in no recipe by name."""
+    files = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    assert {name for name, text in files.items() if re.search(r'"pip"\W+"install"', text)} == {"test_wheel.py"}
+    assert "pytestmark = pytest.mark.wheel" in files["test_wheel.py"]
 
 
 def test_the_licences_of_all_that_the_core_needs_are_listed() -> None:
@@ -179,20 +232,81 @@ def test_the_licences_of_all_that_the_core_needs_are_listed() -> None:
     assert set(listed) == core() - cuda()
 
 
+def claim(name: str, digits: int) -> Callable[[Any], str]:
+    """Estimate and interval of a claim, as the changelog writes them."""
+
+    def written(summary: Any) -> str:
+        (one,) = (one for one in summary["claims"] if one["name"] == name)
+        middle, low, high = (f"{number:.{digits}f}" for number in (one["estimate"], *one["ci"]))
+        return f"{middle} [{low}, {high}]"
+
+    return written
+
+
+def least_and_largest(names: str) -> Callable[[Any], str]:
+    """Of the estimates of all claims whose names match."""
+
+    def written(summary: Any) -> str:
+        found = [one["estimate"] for one in summary["claims"] if re.fullmatch(names, one["name"])]
+        return f"{min(found):.2f} to {max(found):.2f}"
+
+    return written
+
+
+def answered(pattern: str, shape: str) -> Callable[[Any], str]:
+    """Numbers out of the study's answer."""
+
+    def written(summary: Any) -> str:
+        (found,) = re.findall(pattern, summary["answer"])
+        return shape.format(*found)
+
+    return written
+
+
+def minutes(low: int, high: int) -> Callable[[Any], str]:
+    """The span, where the study's time lies in it."""
+    return lambda summary: f"{low} to {high} minutes" if 60 * low <= summary["seconds"] <= 60 * high else "another time"
+
+
+def benched(column: str) -> Callable[[Any], str]:
+    """Least and largest of the MLP's rows at batch 32 on a ring and one thread."""
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in (ROOT / "benchmarks" / "results" / "speed.md").read_text("utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    rows = [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+    ours = {"model": "mlp", "B": "32", "graph": "ring", "threads": "1"}.items()
+    found = [float(row[column]) for row in rows if ours <= row.items()]
+    return lambda _: " to ".join(dict.fromkeys(f"{number:.1f}" for number in (min(found), max(found))))
+
+
+NUMBERS = {  # what the changelog's rows begin with, and what they are then
+    "order in s of average-direction SAM's correction": claim("smooth: correction slope", 3),
+    "order of D-SGD's distance from it": claim("smooth: residual slope", 3),
+    "linear theory's error on Tr Ξ": answered(r"(\d.\d+ %) on average and by (\d.\d+ %) at most", "{}, at most {}"),
+    "λ_max over the edge": least_and_largest(r"(?:GD|USAM|SAM|SSAM-U)(?: [\d.]+)+"),
+    "few-shot classes' accuracy of ImbSAM": claim("Few: ImbSAM above SGD", 2),
+    "calibration error of SAM": claim("SAM: ECE", 2),
+    "one averaging at the end": answered(r"from an accuracy of (\d.\d+) to (\d.\d+);", "{} to {}"),
+    "40 % of labels wrong: accuracy of SAM": claim("noisy: SAM above SGD", 2),
+    "a step of 16 to 1,024 replicas of an MLP on one core, batch 32, ring, over its floor": benched("x floor"),
+    "the same, batch 32, ring, over one centralised step": benched("x centralised"),
+    "the demo": minutes(4, 9),
+}
+
+
 def test_the_numbers_of_the_changelog_are_those_of_the_committed_results() -> None:
     (table,) = re.findall(
         r"^### Numbers\n.*?\n((?:\|[^\n]*\n)+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M | re.DOTALL
     )
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in table.splitlines()[2:]]
-    study = ""
-    for what, measured, by in rows:
-        study = study if by == "the same" else "".join(re.findall(r"`dsgd study (\w+) ", by))
-        if not study:
-            continue
-        folder = ROOT / "experiments" / "results" / study
-        summary = json.loads((folder / "summary.json").read_text("utf-8"))
-        assert by in ("the same", f"`{summary['command']}`")
-        told = (folder / "report.md").read_text("utf-8") + (folder.parent / "README.md").read_text("utf-8")
-        numbers = re.findall(r"−?\d+\.\d+", measured)
-        assert numbers, what
-        assert [one for one in numbers if not re.search(rf"(?<![\d.]){re.escape(one)}(?!\d)", told)] == [], what
+    assert len(rows) == len(NUMBERS)
+    command = ""
+    for (what, measured, by), (begins, written) in zip(rows, NUMBERS.items(), strict=True):
+        assert what.startswith(begins)
+        command = command if by == "the same" else by
+        study = {"`make demo`": "equivalence"}.get(by, "".join(re.findall(r"`dsgd study (\w+) ", command)))
+        summary = study and json.loads((ROOT / "experiments" / "results" / study / "summary.json").read_text("utf-8"))
+        assert not study or by in ("the same", "`make demo`", f"`{summary['command']}`")
+        assert measured.replace("−", "-") == written(summary), what

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dsgd.atomic import write_atomically
 from dsgd.plain_files import json_in
 from dsgd.results import describe_error, to_json
+from dsgd.yaml_values import flat
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,7 +205,7 @@ class Tracker:
     def _try(self, do: Callable[[], None]) -> None:
         try:
             do()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a library may call sys.exit
             self._logger = None
             said = " ".join(describe_error(error).split())[:300]
             self.tell(f"tracking by {self.name} ended after {self._step} steps, the run goes on: {said}")
@@ -239,15 +240,6 @@ def known_ids(folder: Path) -> dict[str, str | None]:
         return json_in(folder / IDS)
     except (OSError, ValueError):
         return {}
-
-
-def flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """A configuration with dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        inner = isinstance(value, Mapping)
-        found |= flat(value, f"{above}{name}.") if inner else {f"{above}{name}": value}
-    return found
 
 
 def _warn(sentence: str) -> None:

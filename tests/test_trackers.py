@@ -24,10 +24,11 @@ class Heard(list[tuple[Any, ...]]):
     """What a library was asked, and from which call on it fails."""
 
     fails = ""
+    error: BaseException = ConnectionError("no\nnetwork")
 
     def hear(self, what: str, *about: Any) -> None:
         if what == self.fails:
-            raise ConnectionError("no\nnetwork")
+            raise self.error
         self.append((what, *about))
 
     def rows(self) -> list[tuple[int, dict[str, float]]]:
@@ -140,6 +141,15 @@ def test_one_that_fails_is_said_once_and_the_run_goes_on(
     assert len(result.history) == 3
     after = 4 if fails == "end" else 0
     assert said == [f"tracking by {name} ended after {after} steps, the run goes on: ConnectionError: no network"]
+
+
+@pytest.mark.parametrize("fails", ["start", "row", "end"])
+def test_one_that_exits_ends_no_run(small: Make, heard: Heard, tmp_path: Path, fails: str) -> None:
+    heard.fails, heard.error = fails, SystemExit("not logged in")
+    run, said = small(steps=4, measure_every=2), list[str]()
+    result = dsgd.train(run, observers=[track("wandb", run, tmp_path, tell=said.append)])
+    assert len(result.history) == 3
+    assert [sentence.partition(": ")[2] for sentence in said] == ["SystemExit: not logged in"]
 
 
 def test_without_a_listener_it_is_a_warning(small: Make, heard: Heard, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def _next(folder: Path, found: Facts) -> list[str]:
     name, own = shlex.quote(str(folder)), _plugins(found)
     if found["kind"] != "run":
         summary = found.get("summary", {})
-        begun = f"dsgd study {found['study']} --out {name}" if "study" in found else ""
+        begun = f"dsgd study {shlex.quote(str(found['study']))} --out {name}" if "study" in found else ""
         command = summary.get("command", begun)
         return [command] if command and found["status"] != "running" else []
     if found["status"] == "ok":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsgd.results import to_json
 from dsgd.typography import written
+from dsgd.yaml_values import flat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,13 +51,6 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 def pairs(values: Mapping[str, Any]) -> str:
     """A line for each name and value; mappings inside get dotted names."""
     return columns([(name, cell(value)) for name, value in flat(values).items()])
-
-
-def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {f"{above}{name}": value}
-    return found
 
 
 def cell(value: Any) -> str:

@@ -37,7 +37,9 @@ def tracked(names: Sequence[str], config: Config, folder: Path, step: int | None
     try:
         yield trackers
     except BaseException as error:
-        status = "failed" if isinstance(error, Exception) and type(error).__name__ != "Stopped" else "interrupted"
+        from dsgd.loop import Stopped
+
+        status = "failed" if isinstance(error, Exception) and not isinstance(error, Stopped) else "interrupted"
         raise
     finally:
         for tracker in trackers:

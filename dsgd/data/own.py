@@ -27,7 +27,7 @@ class Indexed(Protocol):
 
 @dataclass(frozen=True)
 class Own:
-    """A data set in memory: where it is `of`, and the hash of its examples, by which it is told from others."""
+    """A data set in memory: where it is `of`, and the hash of its examples and number of classes, its identity."""
 
     of: str
     sha256: str
@@ -79,7 +79,7 @@ def _own(of: str, parts: Sequence[Examples], classes: int | None) -> Own:
     least = 1 + max(int(part.y.max()) for part in (train, test))
     if classes is not None and classes < least:
         raise ValueError(f"classes is {classes}, but there are labels up to {least - 1}; give at least {least}")
-    found = hashlib.sha256()
+    found = hashlib.sha256(f"{classes or least}\n".encode())
     for array in (train.x, train.y, test.x, test.y):
         found.update(f"{array.shape}\n".encode() + array.tobytes())
     digest = found.hexdigest()
@@ -121,7 +121,7 @@ def _about(split: str, i: int, read: Callable[[Any], Any], given: Any) -> Any:
 
 
 def _input(given: Any) -> Inputs:
-    """float32 of shape (features,) or (channels, height, width)."""
+    """float32 of shape (features,) or (channels, height, width); a number alone is one feature."""
     array: npt.NDArray[Any] = np.asarray(given)
     if array.dtype.kind not in "buif":
         raise ValueError(f"the input is {type(given).__name__}; it must be numbers: add a transform, or name columns")
@@ -131,6 +131,11 @@ def _input(given: Any) -> Inputs:
         x = x[None] if x.ndim == 2 else np.moveaxis(x, -1, 0) if x.ndim == 3 and x.shape[-1] in (1, 3, 4) else x
     if not np.isfinite(x).all():
         raise ValueError("the input has numbers that are not finite")
+    if x.ndim not in (0, 1, 3):
+        raise ValueError(
+            f"the input has shape {x.shape}; it must be (features,) or (channels, height, width): "
+            "add a channel, or flatten it"
+        )
     return np.ascontiguousarray(x if x.ndim else x[None])
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dsgd.models.model import Model
 
-BESIDE = ("smooth", "weights")
+BESIDE = ("smooth", "weights", "build", "files")  # what every model has
 
 
 def from_torch(factory: Callable[..., nn.Module]) -> type[Model]:
@@ -59,20 +59,37 @@ def _knobs(factory: Callable[..., Any], name: str) -> list[Any]:
 
 
 def check_module(module: nn.Module, name: str) -> None:
-    """ValueError for a layer that is random, or changes something in place, as torch's batch normalisation does."""
+    """ValueError for a layer of torch's that is random, or changes something in place, as batch normalisation does."""
     from torch import nn
-    from torch.nn.modules.batchnorm import _BatchNorm
-    from torch.nn.modules.dropout import _DropoutNd
+    from torch.nn.modules.batchnorm import _NormBase
 
     if not isinstance(module, nn.Module):
         raise ValueError(f"{name} gave {type(module).__name__}; it must give a torch.nn.Module")
     for at, layer in module.named_modules():
-        if isinstance(layer, _BatchNorm) and layer.track_running_stats:
+        if isinstance(layer, _NormBase) and layer.track_running_stats:
             raise ValueError(
                 f"{name} has {type(layer).__name__} at {at or 'its top'}, whose running statistics change in place; "
                 "take dsgd.kernels.batch_norm.batch_norm(channels), GroupNorm or LayerNorm"
             )
-        if isinstance(layer, _DropoutNd) and layer.p > 0:
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.max_norm is not None:
             raise ValueError(
-                f"{name} has {type(layer).__name__} at {at}, which is random; give it p=0, or leave it out"
+                f"{name} has {type(layer).__name__} at {at or 'its top'}, whose rows change in place; drop max_norm"
             )
+        if instead := _instead_of_random(layer):
+            raise ValueError(
+                f"{name} has {type(layer).__name__} at {at or 'its top'}, which is random; {instead}, or leave it out"
+            )
+
+
+def _instead_of_random(layer: nn.Module) -> str:
+    """What to do about a layer that is random; empty for one that is not."""
+    from torch import nn
+    from torch.nn.modules.dropout import _DropoutNd
+
+    if isinstance(layer, _DropoutNd) and layer.p > 0:
+        return "give it p=0"
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.dropout > 0:
+        return "give it dropout=0"
+    if isinstance(layer, nn.RReLU):
+        return "take LeakyReLU"
+    return "take MaxPool" if isinstance(layer, nn.FractionalMaxPool2d | nn.FractionalMaxPool3d) else ""

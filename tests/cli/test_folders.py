@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from dsgd.cli import shown_folders
 from dsgd.locks import locked
+from dsgd.yaml_values import to_text
 
 if TYPE_CHECKING:
     from tests.conftest import Dsgd
@@ -133,6 +135,17 @@ def test_what_a_terminal_would_obey_is_spelled_out(trained: Dsgd) -> None:
     out = trained("show", "runs/good")[1]
     assert "\x1b" not in out
     assert "\\x1b[2Jx" in out
+
+
+def test_names_in_a_folder_that_anybody_wrote_stay_words_of_the_commands_to_copy(trained: Dsgd) -> None:
+    name, study = "it's; touch hit.py", Path("runs/study")
+    config = Path("runs/cut/config.yaml")
+    config.write_text(config.read_text() + to_text({"plugins": [{"file": name, "sha256": "0" * 64}]}))
+    study.mkdir()
+    (study / "study.json").write_text(json.dumps({"study": name}))
+    found = listed(trained)
+    assert [shlex.split(one) for one in found["runs/cut"]["next"]] == [["dsgd", "resume", "runs/cut", "--plugin", name]]
+    assert [shlex.split(one) for one in found["runs/study"]["next"]] == [["dsgd", "study", name, "--out", "runs/study"]]
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59, "59 s"), (3700, "1 h"), (1e6, "11 d")])

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from dsgd import trackers
+from dsgd.cli.tracking import tracked
+from dsgd.config import read
+from dsgd.loop import Stopped
 from dsgd.trackers import Start
 from tests.cli.small import SMALL
 from tests.conftest import Dsgd
@@ -65,6 +68,19 @@ def test_a_run_that_fails_says_so_there_and_goes_on_there(dsgd_command: Dsgd, he
     heard.told.clear()
     dsgd_command("resume", "a", "--track", "numpy")
     assert heard.told[0][:2] == ("start", "a")
+
+
+def test_a_run_that_is_ended_from_outside_is_interrupted_there(tmp_path: Path, heard: type[Heard]) -> None:
+    class Another(Exception):
+        """Of a user's own, which only has the name."""
+
+    Another.__name__ = "Stopped"
+    ends = {"interrupted": (Stopped(2), KeyboardInterrupt()), "failed": (ValueError(), Another())}
+    for status, errors in ends.items():
+        for error in errors:
+            with pytest.raises(type(error)), tracked(["numpy"], read({"task": "digits"}), tmp_path, None):
+                raise error
+            assert heard.told[-1] == ("end", status)
 
 
 @pytest.mark.parametrize(

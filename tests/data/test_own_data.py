@@ -13,6 +13,7 @@ import torch
 
 import dsgd
 from dsgd.data import from_hugging_face, from_torch
+from dsgd.fingerprint import key
 from dsgd.tasks import Task
 
 IMAGES = [(np.full((4, 4), value, np.uint8), label) for value, label in ((0, 0), (255, 2), (51, 1))]
@@ -66,8 +67,24 @@ def test_tensors_stay_as_they_are_and_are_trained_on() -> None:
 def test_other_examples_have_another_hash() -> None:
     first, again = (from_torch(IMAGES, IMAGES[:1]) for _ in range(2))
     assert first == again
-    assert first != from_torch(IMAGES, IMAGES[1:2])
-    assert first != from_torch(IMAGES[:2], IMAGES[:1])
+    assert first != from_torch(IMAGES, IMAGES, classes=3)
+
+
+@pytest.mark.parametrize("split", [0, 1])
+@pytest.mark.parametrize("other", [(np.full((4, 4), 7, np.uint8), 0), (np.zeros((4, 4), np.uint8), 1)])
+def test_the_hash_is_of_inputs_and_labels_of_both_splits(split: int, other: Any) -> None:
+    splits = [IMAGES, IMAGES]
+    changed = [*splits[:split], [other, *IMAGES[1:]], *splits[split + 1 :]]
+    first, second = from_torch(*splits, classes=3), from_torch(*changed, classes=3)
+    assert first != second
+    assert first.load().sha256 != second.load().sha256
+
+
+def test_the_hash_is_of_how_many_classes_too() -> None:
+    few, many = from_torch(IMAGES, IMAGES), from_torch(IMAGES, IMAGES, classes=5)
+    assert few == from_torch(IMAGES, IMAGES, classes=3)
+    assert few != many
+    assert key(dsgd.Run(task=Task(few))) != key(dsgd.Run(task=Task(many)))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +100,19 @@ def test_other_examples_have_another_hash() -> None:
         ),
         ([("a", 0)], IMAGES, None, "^train, example 0: the input is str; it must be numbers: add a transform"),
         ([(np.array([np.nan]), 0)], IMAGES, None, "^train, example 0: the input has numbers that are not finite$"),
+        (
+            [(np.zeros((4, 5)), 0)],
+            IMAGES,
+            None,
+            r"^train, example 0: the input has shape \(4, 5\); it must be \(features,\) or \(channels, "
+            r"height, width\): add a channel, or flatten it$",
+        ),
+        (
+            [(np.zeros((1, 2, 3, 4)), 0)],
+            IMAGES,
+            None,
+            r"^train, example 0: the input has shape \(1, 2, 3, 4\); it must",
+        ),
         ([(np.zeros(3), 0.5)], IMAGES, None, "^train, example 0: the label is 0.5; it must be the number of a class"),
         ([(np.zeros(3), -1)], IMAGES, None, "^train, example 0: the label is -1; it must be"),
         ([np.zeros(3)], IMAGES, None, r"^example 0 is ndarray; each must be a pair \(x, y\)$"),
@@ -139,8 +169,8 @@ def test_without_the_library_a_name_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_real_data_set_on_disk_is_read(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    rows = {"image": [x.tolist() for x, _ in IMAGES], "label": ["a", "b", "a"]}
+    rows = {"image": [x[None].tolist() for x, _ in IMAGES], "label": ["a", "b", "a"]}
     split = datasets.Dataset.from_dict(rows)
     datasets.DatasetDict(train=split, test=split).save_to_disk(str(tmp_path / "saved"))
     data = from_hugging_face(tmp_path / "saved").load()
-    assert (data.train.shape, data.train.y.tolist()) == ((4, 4), [0, 1, 0])
+    assert (data.train.shape, data.train.y.tolist()) == ((1, 4, 4), [0, 1, 0])

@@ -17,7 +17,7 @@ import yaml
 
 from dsgd.algorithms import ALGORITHMS
 from dsgd.backends import BACKENDS
-from dsgd.config.parts import _table
+from dsgd.config import parts
 from dsgd.data import PARTITIONS
 from dsgd.gossip import GOSSIPS
 from dsgd.gradients import GRADIENTS
@@ -102,7 +102,7 @@ class Case:
 def drawn(number: int) -> Case:
     """The configuration of this number: three in eight are left as the tables made them."""
     random = Random(f"dsgd {number}")
-    config = Maker(random).configuration()
+    config = Maker(random).configuration() | plugins_of(Random(f"dsgd plugins {number}"))
     for _ in range(random.choice((0, 0, 0, 1, 1, 1, 2, 3))):
         config = broken(config, random)
     words = words_from(config, random) if isinstance(config, dict) and random.random() < 0.3 else ()
@@ -111,6 +111,22 @@ def drawn(number: int) -> Case:
     if random.random() < 0.12:
         content = garbled(content, random)
     return Case(content, words)
+
+
+def plugins_of(random: Random) -> dict[str, Any]:
+    """Once in twenty the key `plugins`: files, alone or with a hash, that nobody loaded, and what is neither."""
+    if random.random() > 0.05:
+        return {}
+    words = ("parts.py", "a b.py", "it's.py", *hostile.PATHS, *hostile.CODE, *hostile.CHARACTERS)
+    hashes = ("0" * 64, "F" * 64, "0" * 63, "g" * 64, *hostile.CHARACTERS)
+
+    def item() -> Any:
+        if random.random() < 0.1:
+            return random.choice(hostile.ATOMS)
+        file = random.choice(words)
+        return file if random.random() < 0.5 else {"file": file, "sha256": random.choice(hashes)}
+
+    return {"plugins": [item() for _ in range(random.choice((0, 1, 1, 2, 3)))]}
 
 
 @dataclass(frozen=True)
@@ -213,7 +229,7 @@ class Maker:
 
     def value(self, hint: Any, default: Any, depth: int) -> Any:
         """A value of the type `hint`."""
-        if table := _table(hint):
+        if table := parts.TABLES.get(hint):
             return (
                 self.random.choice(SMALL_TASKS)
                 if table is TASKS

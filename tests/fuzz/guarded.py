@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import signal
+import stat
 import time
 import traceback
 import warnings
@@ -18,6 +20,7 @@ from dsgd import cli
 
 LONGEST_LINE = 500
 MOST_LINES = 40
+MOST_HASHED = 2**24  # bytes of a file
 MOST_SECONDS = 5.0  # of this process' time; a command that has not ended then hangs
 
 
@@ -38,6 +41,7 @@ class Answer:
             return [self.raised]
         found = [f"exit status {self.status}: {self.err}"] if self.status not in allowed else []
         found += [f"warned: {said}" for said in self.warned]
+        found += ["a traceback is printed"] if "Traceback" in self.err else []
         if self.status == 0:
             return found
         lines = self.err.splitlines()
@@ -45,7 +49,6 @@ class Answer:
         found += [f"{len(lines)} lines"] if len(lines) > MOST_LINES else []
         found += [f"a line of {len(line)} characters: {line}" for line in lines if len(line) > LONGEST_LINE]
         found += [f"not printable: {line!r}" for line in lines if not line.isprintable()]
-        found += ["a traceback is printed"] if "Traceback" in self.err else []
         return found
 
 
@@ -130,14 +133,20 @@ def _overheard() -> Iterator[list[BaseException]]:
         cli._told = told
 
 
-def contents(folder: Path) -> dict[str, tuple[str, int]]:
-    """All that is below a folder: kind and size of each, no link followed."""
+def contents(folder: Path) -> dict[str, tuple[str, int, str]]:
+    """All that is below a folder: kind, size and, of small files, hash; no link is followed, no pipe opened."""
     found = {}
     for above, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            facts = (Path(above) / name).lstat()
-            found[str(Path(above, name).relative_to(folder))] = (
+            path = Path(above) / name
+            facts = path.lstat()
+            found[str(path.relative_to(folder))] = (
                 oct(facts.st_mode),
                 0 if name in folders else facts.st_size,
+                _hashed(path) if stat.S_ISREG(facts.st_mode) and facts.st_size <= MOST_HASHED else "",
             )
     return found
+
+
+def _hashed(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

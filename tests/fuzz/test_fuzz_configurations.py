@@ -41,7 +41,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "loop.npy").symlink_to("loop.npy")
     (tmp_path / "zero.graphml").symlink_to("/dev/zero")
     for words in USED:  # what is imported at first use is not to be cut short
-        assert answered(["run", "task=digits", *words.split(" ", 1), "--dry-run"], 60) is not None
+        assert answered(["run", "task=digits", *words.split(" ", 1), "--dry-run"], 60).faults() == []
     monkeypatch.setattr(estimates, "SECONDS_FOR_FIRST", 0.5)
     monkeypatch.setattr(estimates, "SECONDS_FOR_STEPS", 0.01)
     monkeypatch.setattr(estimates, "SECONDS_FOR_METRICS", 0.1)
@@ -60,7 +60,7 @@ def tried(room: Path, number: int, train_one_in: int) -> tuple[str, list[str]]:
     answer = answered(["run", "case.yaml", *case.words, "--dry-run"])
     faults = answer.faults()
     if (after := contents(room)) != before:
-        faults.append(f"left behind: {sorted(set(after) ^ set(before))}")
+        faults.append(f"left behind: {sorted({*after.items()} ^ {*before.items()})}")
     if answer.status != 0 or faults:
         return "refused", faults
     return trained(room, case) if number % train_one_in == 0 and is_small(case, answer) else ("accepted", faults)
@@ -84,7 +84,7 @@ def numbers_in(value: Any) -> Iterator[float]:
 
 def trained(room: Path, case: Case) -> tuple[str, list[str]]:
     """Two steps of it, really."""
-    out = room / "trained"
+    out, before = room / "trained", contents(room)
     answer = answered(["run", "case.yaml", *case.words, "steps=2", "backend=local", "--out", str(out), "--json"], 30)
     faults = answer.faults(allowed=(0, 1, 2))
     if answer.status == 2 and out.exists():
@@ -95,6 +95,8 @@ def trained(room: Path, case: Case) -> tuple[str, list[str]]:
         told = json.loads(answer.out)
         faults += [] if json.loads((out / "summary.json").read_text()) == told else ["the summary is another"]
     shutil.rmtree(out, ignore_errors=True)
+    if (after := contents(room)) != before:
+        faults.append(f"left behind beside --out: {sorted({*after.items()} ^ {*before.items()})}")
     return {0: "trained", 1: "failed", 2: "refused"}.get(answer.status, "raised"), faults
 
 

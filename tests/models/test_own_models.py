@@ -81,6 +81,22 @@ def test_weights_from_a_file_are_where_it_starts(small: Callable[..., Run], tmp_
             "^made has BatchNorm2d at 0, whose running statistics change in place; take dsgd.kernels",
         ),
         (of(nn.Linear(4, 4), nn.Dropout()), "^made has Dropout at 1, which is random; give it p=0, or leave it out$"),
+        (of(nn.InstanceNorm2d(1, track_running_stats=True)), "^made has InstanceNorm2d at 0, whose running statistics"),
+        (of(nn.RReLU()), "^made has RReLU at 0, which is random; take LeakyReLU, or leave it out$"),
+        (of(nn.FractionalMaxPool2d(2, 4)), "^made has FractionalMaxPool2d at 0, which is random; take MaxPool, or"),
+        (of(nn.MultiheadAttention(4, 2, dropout=0.5)), "^made has MultiheadAttention at 0, .*; give it dropout=0, or"),
+        (
+            of(nn.LSTM(4, 4, 2, dropout=0.5)),
+            "^made has LSTM at 0, which is random; give it dropout=0, or leave it out$",
+        ),
+        (of(nn.GRU(4, 4, 2, dropout=0.5)), "^made has GRU at 0, which is random"),
+        (of(nn.RNN(4, 4, 2, dropout=0.5)), "^made has RNN at 0, which is random"),
+        (of(nn.TransformerEncoderLayer(4, 2, 4, dropout=0.1)), "^made has MultiheadAttention at 0.self_attn, which is"),
+        (
+            of(nn.Embedding(4, 2, max_norm=1)),
+            "^made has Embedding at 0, whose rows change in place; drop max_norm$",
+        ),
+        (from_torch(lambda shape, classes: nn.Dropout())(), "^<lambda> has Dropout at its top, which is random"),
         (from_torch(lambda shape, classes: 3)(), "^<lambda> gave int; it must give a torch.nn.Module$"),
     ],
 )
@@ -90,11 +106,28 @@ def test_what_replicas_cannot_share_is_refused(model: Any, message: str) -> None
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [
+        nn.InstanceNorm2d(1),
+        nn.BatchNorm2d(1, track_running_stats=False),
+        nn.Dropout(0),
+        nn.LSTM(4, 4, 2),
+        nn.TransformerEncoderLayer(4, 2, 4, dropout=0),
+        nn.Embedding(4, 2),
+    ],
+)
+def test_layers_of_these_kinds_that_stay_as_they_are_are_taken(layer: nn.Module) -> None:
+    assert [*of(layer).build((1, 8, 8), 10)] == [layer]
+
+
+@pytest.mark.parametrize(
     ("factory", "message"),
     [
         (lambda shape: nn.Identity(), "must take the inputs' shape, the number of classes, and its knobs by name"),
         (lambda shape, classes, **knobs: nn.Identity(), "and its knobs by name"),
         (lambda shape, classes, weights: nn.Identity(), "has an argument weights, which every model has already"),
+        (lambda shape, classes, build: nn.Identity(), "has an argument build, which every model has already"),
+        (lambda shape, classes, files: nn.Identity(), "has an argument files, which every model has already"),
     ],
 )
 def test_a_function_of_other_arguments_is_refused(factory: Any, message: str) -> None:

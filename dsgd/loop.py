@@ -155,7 +155,9 @@ def _columns(metric: Metric, found: object, taken: Collection[str]) -> Values:
             kind = type(value).__name__
             raise ValueError(f"metric {name} returned {kind} for {column!r}; allowed are names, each with {VALUES}")
         if column in taken:
-            raise ValueError(f"metric {name} returned the column {column}, which is there already; give it another name")
+            raise ValueError(
+                f"metric {name} returned the column {column}, which is there already; give it another name"
+            )
     return dict(found)
 
 
@@ -187,7 +189,8 @@ def check_finite(simulation: Simulation, world: World) -> None:
     """`Diverged`, everywhere the same, where a twin or a replica is not finite; in quarantine, if all are."""
     for name, twin in world.twins.items():
         if not twin.params.matrix.isfinite().all():
-            sentence = f"the twin {name} is not finite after {world.step} steps; lower learning_rate.lr"
+            steps = f"{world.step} step{'s' * (world.step != 1)}"
+            sentence = f"the twin {name} is not finite after {steps}; lower learning_rate.lr"
             raise Diverged(sentence, world.step)
     finite = simulation.finite(world)
     enough = any if simulation.run.not_finite == "quarantine" else all

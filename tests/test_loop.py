@@ -148,7 +148,10 @@ def test_the_consensus_distance_needs_no_second_ensemble() -> None:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ({"consensus_distance": 1.0}, "^metric Own returned the column consensus_distance, which is there already; give"),
+        (
+            {"consensus_distance": 1.0},
+            "^metric Own returned the column consensus_distance, which is there already; give",
+        ),
         ({"step": 3}, "^metric Own returned the column step, which is there already"),
         ({"bytes_sent": 3}, "^metric Own returned the column bytes_sent, which is there already"),
         ([1.0], "^metric Own returned a list; it must return a dict of numbers$"),

@@ -22,7 +22,7 @@ def not_finite(replicas: Sequence[int], finite: Sequence[bool], steps: int, n: i
     bad = [j for j, ok in zip(replicas, finite, strict=True) if not ok]
     many = f"{len(bad)}" if len(replicas) == n else f"at least {len(bad)}"
     return Diverged(
-        f"{many} of {n} replicas are not finite after {steps} steps, "
+        f"{many} of {n} replicas are not finite after {steps} step{'s' * (steps != 1)}, "
         f"the first is replica {bad[0]}; lower learning_rate.lr",
         steps,
     )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dsgd.divergence import Diverged, not_finite
 from dsgd.metrics import Metric, Values
-from dsgd.run import Run
+from dsgd.run import PARTS, Run
 from dsgd.simulation import Simulation, World
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 STEPS_BETWEEN_ASKING = 8  # whether to stop, where several places must agree
+VALUES = "a number, a list of numbers, a string or None"
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,32 @@ def measured(simulation: Simulation, world: World, due: Sequence[Metric]) -> Val
     if snapshot is None:
         return None
     row: Values = {"step": step, "lr": run.learning_rate.at(min(step, run.steps - 1), run.steps)}
+    last: Values = {"quarantined": run.n - snapshot.params.rows} if run.not_finite == "quarantine" else {}
+    last["bytes_sent"] = world.bytes_sent
     for metric in due:
-        row |= metric(snapshot)
-    if run.not_finite == "quarantine":
-        row["quarantined"] = run.n - snapshot.params.rows
-    return row | {"bytes_sent": world.bytes_sent}
+        row |= _columns(metric, metric(snapshot), (*row, *last))
+    return row | last
+
+
+def _columns(metric: Metric, found: object, taken: Collection[str]) -> Values:
+    """What a metric found, as columns of its own; ValueError where it is something else, or a column is `taken`."""
+    name = PARTS.get(type(metric), type(metric).__name__)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"metric {name} returned a {type(found).__name__}; it must return a dict of numbers")
+    for column, value in found.items():
+        if not isinstance(column, str) or not _is_value(value):
+            kind = type(value).__name__
+            raise ValueError(f"metric {name} returned {kind} for {column!r}; allowed are names, each with {VALUES}")
+        if column in taken:
+            raise ValueError(
+                f"metric {name} returned the column {column}, which is there already; give it another name"
+            )
+    return dict(found)
+
+
+def _is_value(value: object) -> bool:
+    """Whether a history can hold it; `item` is what a scalar of NumPy or torch has."""
+    return isinstance(value, int | float | list | tuple | str | None) or getattr(value, "shape", None) == ()
 
 
 def anything_due(run: Run, step: int) -> bool:
@@ -167,7 +189,8 @@ def check_finite(simulation: Simulation, world: World) -> None:
     """`Diverged`, everywhere the same, where a twin or a replica is not finite; in quarantine, if all are."""
     for name, twin in world.twins.items():
         if not twin.params.matrix.isfinite().all():
-            sentence = f"the twin {name} is not finite after {world.step} steps; lower learning_rate.lr"
+            steps = f"{world.step} step{'s' * (world.step != 1)}"
+            sentence = f"the twin {name} is not finite after {steps}; lower learning_rate.lr"
             raise Diverged(sentence, world.step)
     finite = simulation.finite(world)
     enough = any if simulation.run.not_finite == "quarantine" else all

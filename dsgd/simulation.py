@@ -24,7 +24,7 @@ from dsgd.randomness import Row, normal_rows
 from dsgd.run import FULL, PARTS, Run, twin_name
 from dsgd.starts import start_network, start_row, starts
 from dsgd.state import STATISTICS, Memory, State, When, mapped
-from dsgd.tasks import Feed
+from dsgd.tasks import Feed, outputs_of
 from dsgd.trees import Params, Scaled
 from topologies import KnobError
 from topologies.arguments import about
@@ -94,7 +94,7 @@ def _check_batches(run: Run, batches: Sampler) -> None:
 
 
 def check_fit(run: Run, data: DataSet, module: nn.Module) -> None:
-    """ValueError for a loss or a metric that does not fit the data or the model."""
+    """ValueError for a model, a loss or a metric that does not fit the data, or a metric that does not the model."""
     check_loss(run.loss, data)
     if hasattr(module, "embedding_width") and not _are_tokens(data):
         raise KnobError(
@@ -102,10 +102,36 @@ def check_fit(run: Run, data: DataSet, module: nn.Module) -> None:
             f"model {_name(run.model)} reads tokens, whole numbers from 0 below {data.outputs}, and the inputs of task "
             f"{_name(run.task.data)} are others; use it with the task text",
         )
+    _check_outputs(run, data, module)
     for k, metric in enumerate(run.metrics):
         if fits := getattr(metric, "check", None):
             with about(f"metrics[{k}]"):
                 fits(data, module)
+
+
+def _check_outputs(run: Run, data: DataSet, module: nn.Module) -> None:
+    """ValueError where the module does not take the inputs, or gives other outputs than one for each class.
+
+    Two examples go through it, of shapes alone where its parameters take no memory.
+    """
+    if data.criterion == "output" or not len(data.test):
+        return
+    x = data.test.x[:2]
+    try:
+        found = outputs_of(module, x)
+    except Exception as error:
+        sentence = (str(error) or type(error).__name__).splitlines()[0]
+        if any(word in sentence.lower() for word in ("meta", "memory")):  # what the device cannot, not the model
+            return
+        shape = x.shape[1:]
+        problem = f"model {_name(run.model)} cannot take the task's inputs of shape {shape}: {sentence}"
+        raise KnobError("model", problem) from None
+    if found != (wanted := (len(x), data.outputs)):
+        raise KnobError(
+            "model",
+            f"model {_name(run.model)} gives outputs of shape {found} for {len(x)} examples, the task has "
+            f"{data.classes} classes; give outputs of shape {wanted}",
+        )
 
 
 def _are_tokens(data: DataSet) -> bool:

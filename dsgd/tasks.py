@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from dsgd.models import Model
 from dsgd.objectives import Batch, Network
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor, nn
 
 TASKS = DATASETS
@@ -36,6 +37,21 @@ def module_for(model: Model, data: DataSet) -> nn.Module:
     module = model.build(data.train.shape, data.outputs)
     normalise_by(module, torch.from_numpy(data.train.x))
     return module
+
+
+def outputs_of(module: nn.Module, x: npt.NDArray[Any]) -> tuple[int, ...] | str:
+    """The shape of the module's outputs for inputs x, or the type of what is no tensor; its state stays as it was."""
+    import torch
+
+    leaf = next(module.parameters(), torch.empty(0))
+    modes = {each: each.training for each in module.modules()}
+    try:
+        with torch.no_grad():
+            found = module.eval()(torch.from_numpy(x).to(leaf.device, leaf.dtype))
+    finally:
+        for each, training in modes.items():
+            each.training = training
+    return tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
 
 
 class Feed:

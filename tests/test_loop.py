@@ -143,3 +143,38 @@ def test_the_consensus_distance_needs_no_second_ensemble() -> None:
         assert consensus.trace_xi(matrix) == pytest.approx(whole, rel=1e-12)
     finally:
         consensus.NUMBERS_AT_ONCE = before
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (
+            {"consensus_distance": 1.0},
+            "^metric Own returned the column consensus_distance, which is there already; give",
+        ),
+        ({"step": 3}, "^metric Own returned the column step, which is there already"),
+        ({"bytes_sent": 3}, "^metric Own returned the column bytes_sent, which is there already"),
+        ([1.0], "^metric Own returned a list; it must return a dict of numbers$"),
+        ({"spread": {}}, "^metric Own returned dict for 'spread'; allowed are names, each with a number, a list"),
+        ({3: 1.0}, "^metric Own returned float for 3; allowed are names, each with a number"),
+    ],
+)
+def test_what_a_metric_of_ones_own_may_return(small: Make, found: Any, message: str) -> None:
+    class Own:
+        every = None
+
+        def __call__(self, snapshot: Any) -> Any:
+            return found
+
+    with pytest.raises(ValueError, match=message):
+        train(small(metrics=(Consensus(), Own()), steps=1))
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(small: Make) -> None:
+    class Own:
+        every = None
+
+        def __call__(self, snapshot: Any) -> Any:
+            return {"norm": snapshot.params.matrix.norm(), "many": [1.0, None], "said": "yes", "none": None}
+
+    assert train(small(metrics=(Own(),), steps=1)).history[-1]["norm"] > 0

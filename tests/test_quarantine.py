@@ -85,14 +85,14 @@ def test_a_run_stops_before_it_mixes_what_is_not_finite(small: Make) -> None:
     """At the step after, and naming the one replica, not those that would have heard it."""
     simulation = Simulation(small(n=5), Local(5), CPU)
     world = simulation.advance(simulation.start())
-    with pytest.raises(FloatingPointError, match=r"1 of 5 .* after 1 steps, the first is replica 4"):
+    with pytest.raises(FloatingPointError, match=r"1 of 5 .* after 1 step, the first is replica 4"):
         simulation.advance(spoilt(world, 4))
 
 
 def test_an_infinity_that_the_loss_hides_is_seen_soon(small: Make) -> None:
     """tanh of it is one; it shows once it is mixed or measured."""
     simulation = Simulation(small(n=5, steps=4, measure_every=2), Local(5), CPU)
-    with pytest.raises(FloatingPointError, match=r"replicas are not finite after [12] steps"):
+    with pytest.raises(FloatingPointError, match=r"replicas are not finite after (1 step|2 steps),"):
         simulate(simulation, world=spoilt(simulation.start(), 4, torch.inf))
 
 

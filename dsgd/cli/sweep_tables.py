@@ -111,7 +111,7 @@ def _cell(row: Row, name: str) -> str:
 
 def _ending(row: Row) -> str:
     if row["status"] == "diverged":
-        return f"diverged after {row['diverged_after']} steps"
+        return f"diverged after {row['diverged_after']} step{'s' * (row['diverged_after'] != 1)}"
     return f"{row['status']}: {row['error']}" if "error" in row else str(row["status"])
 
 

@@ -110,4 +110,6 @@ def _problems(key: str, values: Sequence[str]) -> Iterator[str]:
         yield str(error)
         return
     if twice := [value for value, text in zip(values, read, strict=True) if read.count(text) > 1]:
-        yield f"{key}: {' and '.join(dict.fromkeys(twice))} are one value given {len(twice)} times; give it once"
+        spelled = tuple(dict.fromkeys(twice))
+        verb = "is" if len(spelled) == 1 else "are one value"
+        yield f"{key}: {' and '.join(spelled)} {verb} given {len(twice)} times; give it once"

@@ -52,6 +52,7 @@ def test_the_later_word_counts() -> None:
     [
         (["seed=0,1,"], "seed: an empty value beside a comma"),
         (["learning_rate.lr=0.1,0.10"], r"learning_rate\.lr: 0\.1 and 0\.10 are one value given 2 times"),
+        (["seed=1,0,1"], r"^seed: 1 is given 2 times; give it once$"),
         (["backend.actors=2,4"], r"backend\.actors: 2 values given; allowed is one, for it decides no result"),
         (["name=a,b"], "name: 2 values given"),
         (["seed=01,2"], "seed: 01 given; write the number without leading zeros"),

@@ -16,6 +16,7 @@ from dsgd.config import read
 from dsgd.fingerprint import key
 from dsgd.models import from_torch
 from dsgd.run import Run
+from dsgd.simulation import check_fit
 
 
 @from_torch
@@ -133,3 +134,48 @@ def test_layers_of_these_kinds_that_stay_as_they_are_are_taken(layer: nn.Module)
 def test_a_function_of_other_arguments_is_refused(factory: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_torch(factory)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            (nn.Flatten(), nn.Linear(64, 3)),
+            r"^model made gives outputs of shape \(2, 3\) for 2 examples, the task has 10 classes; give outputs of "
+            r"shape \(2, 10\)$",
+        ),
+        ((nn.Flatten(), nn.Linear(64, 30)), r"gives outputs of shape \(2, 30\) for 2 examples, the task has 10"),
+        ((nn.Linear(8, 10),), r"gives outputs of shape \(2, 1, 8, 10\) for 2"),
+        ((nn.Linear(64, 10),), r"^model made cannot take the task's inputs of shape \(1, 8, 8\): mat1 and mat2 "),
+    ],
+)
+def test_what_does_not_fit_the_task_is_refused_before_the_run(
+    layers: tuple[nn.Module, ...], message: str, small: Callable[..., Run]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        dsgd.train(small(model=of(*layers), steps=1))
+
+
+def test_the_look_at_the_outputs_changes_nothing(small: Callable[..., Run]) -> None:
+    run = small()
+    module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(), nn.Linear(64, 10))
+    module[2].eval()
+    before, modes = {k: v.clone() for k, v in module.state_dict().items()}, [m.training for m in module.modules()]
+    check_fit(run, run.task.data.load(), module)
+    assert [m.training for m in module.modules()] == modes
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+def test_what_the_shapes_alone_do_not_show_is_no_refusal(small: Callable[..., Run]) -> None:
+    """A module that looks at the numbers, without memory for these: it is looked at when it has some."""
+
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.inner(x.flatten(1)) if x.sum().item() < 1e9 else None
+
+    run = small()
+    check_fit(run, run.task.data.load(), Looks().to("meta"))

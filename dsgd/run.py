@@ -33,6 +33,21 @@ RUNNING_STATISTICS = ("mix", "local", "recalibrate")
 STARTS = ("same", "own")
 FULL = "full"
 
+LISTS = {"metrics": "Accuracy()", "twins": "Plain()"}  # the fields that are tuples of parts, with one of them
+HAS: dict[str, tuple[str, ...]] = {  # what a run asks of its parts
+    "task": ("data", "partition"),
+    "model": ("build", "smooth"),
+    "topology": ("__call__", "n"),
+    "gossip": ("plan",),
+    "gradient": ("init", "estimate"),
+    "optimizer": ("init", "update"),
+    "learning_rate": ("at",),
+    "pretraining": ("start",),
+    "loss": ("__call__",),
+    "metrics": ("__call__", "every"),
+    "twins": ("init", "estimate"),
+}
+
 PARTS: dict[type, str] = {
     kind: name
     for table in (
@@ -97,7 +112,7 @@ class Run:
     loss: Loss = field(default_factory=OfTask)
 
     def __post_init__(self) -> None:
-        _refuse_names(self)
+        _check_parts(self)
         _one_of("algorithm", self.algorithm, ALGORITHMS)
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("not_finite", self.not_finite, NOT_FINITE)
@@ -184,16 +199,49 @@ def twin_name(gradient: Gradient) -> str:
     raise ValueError(f"{type(gradient).__name__} is not a twin's method; allowed are {', '.join(TWINS)}")
 
 
-def _refuse_names(run: Run) -> None:
-    """ValueError where a part is not an object yet: a graph without a schedule, or a name."""
+def _check_parts(run: Run) -> None:
+    """ValueError for what is no part where one must be: a graph without a schedule, a name, a number, a class."""
     if isinstance(run.topology, Topology | str):
         given = repr(run.topology) if isinstance(run.topology, str) else "a Topology"
         raise ValueError(f"topology is {given}; it must be a schedule, so wrap a graph: Static(Topology(...))")
     for f in fields(run):
         value = getattr(run, f.name)
-        if isinstance(value, str) and f.default_factory is not MISSING:
-            example = f"{type(f.default_factory()).__name__}()"
-            raise ValueError(f"{f.name} is {value!r}; pass an object such as {example}; names go to dsgd.load_config")
+        if f.name in LISTS:
+            _check_list(f.name, value)
+        elif f.name in HAS and not _is_part(f.name, value):
+            example = f"{type(f.default_factory()).__name__}()" if f.default_factory is not MISSING else ""
+            raise ValueError(f"{f.name} is {_given(value)}; pass an object such as {example}{_lacking(f.name, value)}")
+
+
+def _check_list(name: str, given: Any) -> None:
+    """ValueError where the metrics or twins are no tuple, or one of them is no such part."""
+    example = LISTS[name]
+    if not isinstance(given, tuple):
+        raise ValueError(f"{name} is {_given(given)}; it must be a tuple of objects, such as ({example},)")
+    for one in given:
+        if not _is_part(name, one):
+            raise ValueError(f"{name} has {_given(one)}; pass objects such as {example}{_lacking(name, one)}")
+
+
+def _is_part(name: str, value: Any) -> bool:
+    """Whether it is an object that can stand there; the loss of a task, which is none, is known by its type."""
+    of_task = name == "loss" and isinstance(value, OfTask)
+    return of_task or not (isinstance(value, type) or _lacking(name, value))
+
+
+def _lacking(name: str, value: Any) -> str:
+    """What of the part the value lacks, said, and where names go; empty where it lacks nothing, or is a class."""
+    if isinstance(value, str):
+        return "; names go to dsgd.load_config"
+    lacking = [] if isinstance(value, type) else [one for one in HAS[name] if not hasattr(value, one)]
+    return f", which has {' and '.join(lacking)}" if lacking else ""
+
+
+def _given(value: Any) -> str:
+    """A value that is no part, in few words."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return repr(value) if isinstance(value, str | int | float | None) else f"of type {type(value).__name__}"
 
 
 def _name_of(part: Any) -> str:
@@ -257,11 +305,9 @@ def _check_starts(run: Run) -> None:
 
 
 def _check_metrics(run: Run) -> None:
-    """ValueError for a name where a metric must be, and for two that would write the same columns."""
+    """ValueError for two metrics that would write the same columns."""
     seen = set()
     for metric in run.metrics:
-        if isinstance(metric, str):
-            raise ValueError(f"metrics has {metric!r}; pass objects such as Accuracy(); names go to dsgd.load_config")
         apart = getattr(metric, "apart", ())
         columns = type(metric), *(getattr(metric, knob) for knob in apart)
         if columns in seen:

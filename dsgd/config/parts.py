@@ -30,7 +30,7 @@ from dsgd.metrics import METRICS, Metric
 from dsgd.models import MODELS, Model
 from dsgd.optimizers import OPTIMIZERS, Optimizer
 from dsgd.pretraining import PRETRAININGS, Pretraining
-from dsgd.run import PARTS
+from dsgd.run import PARTS, Run
 from dsgd.tasks import TASKS
 from dsgd.yaml_values import dotted
 
@@ -69,7 +69,8 @@ def part_list(table: Mapping[str, type[Any]], given: Any, path: str) -> tuple[An
 def named(table: Mapping[str, Any], default: str | None, given: Any, path: str) -> tuple[str, dict[str, Any]]:
     """The name and the knobs in {name: ..., knobs} or in a name alone."""
     if not isinstance(given, Mapping):
-        return choice(table, given, path), {}
+        knob = _only_number(table[default]) if default and type(given) in (int, float) else ""
+        return choice(table, given, path, knob=knob), {}
     knobs = dict(given)
     if "name" not in knobs and default is None:
         refuse(path, f"no name given; allowed are {', '.join(table)}")
@@ -112,10 +113,30 @@ def knob_readers(
     for key, value in given.items():
         at = dotted(path, str(key))
         if key not in knobs:
-            readers[at] = partial(refuse_key, at, (*knobs, *also), PARTS.get(kind, kind.__name__))
+            readers[at] = partial(refuse_key, at, (*knobs, *also), PARTS.get(kind, kind.__name__), _places(kind, key))
         else:
             readers[key] = partial(special.get(key) or _reader(hints[key], knobs[key]), value, at)
     return readers
+
+
+def _only_number(kind: type[Any]) -> str:
+    """The name of a part's one knob that is a number; empty where it has none or several."""
+    numbers = [knob for knob, hint in get_type_hints(kind).items() if hint in (int, float) and knob in _names(kind)]
+    return numbers[0] if len(numbers) == 1 else ""
+
+
+def _places(kind: type[Any], key: Any) -> list[str]:
+    """Where a configuration has a knob of this name further inside: the default one, or else one with other parts."""
+    if kind is not Run:
+        return []
+    default = [f"{at}.{key}" for at, node in Run().describe().items() if isinstance(node, dict) and key in node]
+    tables = {at: _table(hint) or {} for at, hint in get_type_hints(Run).items()}
+    others = (at for at, table in tables.items() if any(key in _names(one) for one in table.values()))
+    return default or [f"{at}.{key}" for at in others]
+
+
+def _names(kind: type[Any]) -> list[str]:
+    return [knob.name for knob in fields(kind)]
 
 
 def _reader(hint: Any, knob: Field[Any]) -> Read:

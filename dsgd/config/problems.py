@@ -13,7 +13,7 @@ from dsgd.yaml_values import dotted
 from topologies.arguments import knob_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 LONGEST = 60  # characters of what was given that a sentence repeats
 REFUSALS = (ValueError, OSError, ImportError, ArithmeticError, MemoryError)  # a part, a file, a graph that cannot be
@@ -59,11 +59,12 @@ def refuse(path: str, sentence: str) -> NoReturn:
     raise ConfigError(f"{path}: {sentence}")
 
 
-def refuse_key(path: str, allowed: Iterable[str], part: str = "") -> NoReturn:
-    """Of a key that is not one of `allowed`, those of a part."""
+def refuse_key(path: str, allowed: Iterable[str], part: str = "", places: Sequence[str] = ()) -> NoReturn:
+    """Of a key that is not one of `allowed`, those of a part; there is one of this name at the `places`."""
     allowed = tuple(allowed)
     listed = f"allowed are {', '.join(allowed)}" if allowed else f"{part} has no knobs"
-    refuse(path, f"unknown key; {listed}{_hint(path.rpartition('.')[2], allowed)}")
+    elsewhere = f" (did you mean {' or '.join(places)}?)" if places else _hint(path.rpartition(".")[2], allowed)
+    refuse(path, f"unknown key; {listed}{elsewhere}")
 
 
 def refuse_type(given: Any, hint: Any, path: str) -> NoReturn:
@@ -82,12 +83,16 @@ def refused(error: BaseException, path: str, keys: Iterable[str] = ()) -> Config
     return ConfigError(f"{at}: {said}" if at else said)
 
 
-def choice(allowed: Iterable[str], given: Any, path: str, also: str = "") -> str:
-    """`given` if it is one of the names allowed, else ConfigError with these, what `also` may be, and the closest."""
+def choice(allowed: Iterable[str], given: Any, path: str, also: str = "", knob: str = "") -> str:
+    """`given` if it is one of the names allowed, else ConfigError with these, what `also` may be, and the closest.
+
+    What is no name may be meant for a `knob`.
+    """
     allowed = tuple(allowed)
     listed = ", ".join(allowed) + (f", or {also}" if also else "")
     if not isinstance(given, str):
-        refuse(path, f"{shown(given)} given; allowed is a name, one of {listed}")
+        meant = f" (did you mean {dotted(path, knob)}={shown(given)}?)" if knob else ""
+        refuse(path, f"{shown(given)} given; allowed is a name, one of {listed}{meant}")
     if given not in allowed:
         refuse(path, f"{shown(given)} is unknown; allowed are {listed}{_hint(given, allowed)}")
     return given

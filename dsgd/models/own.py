@@ -51,9 +51,12 @@ def _knobs(factory: Callable[..., Any], name: str) -> list[Any]:
         raise ValueError(f"{name} must take the inputs' shape, the number of classes, and its knobs by name")
     if taken := [one.name for one in arguments[2:] if one.name in BESIDE]:
         raise ValueError(f"{name} has an argument {taken[0]}, which every model has already; give it another name")
-    hints = get_type_hints(factory)
+    hints = {one.name: type(one.default) for one in arguments[2:] if type(one.default) in (int, float, str, bool)}
+    hints |= get_type_hints(factory)
+    if vague := [one.name for one in arguments[2:] if one.name not in hints]:
+        raise ValueError(f"{name} does not say of what type {vague[0]} is; annotate it, such as {vague[0]}: int")
     return [
-        (one.name, hints.get(one.name, Any), *([] if one.default is one.empty else [field(default=one.default)]))
+        (one.name, hints[one.name], *([] if one.default is one.empty else [field(default=one.default)]))
         for one in arguments[2:]
     ]
 

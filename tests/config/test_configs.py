@@ -144,6 +144,13 @@ def test_numbers_keep_their_type() -> None:
         ({"task": "digitz"}, "task: 'digitz' is unknown; allowed are digits, .* \\(did you mean digits\\?\\)"),
         ({"task": {"partition": "iid"}}, "task: no name given; allowed are digits"),
         ({"task": 3}, "task: 3 given; allowed is a name, one of digits"),
+        (
+            {"task": "digits", "learning_rate": 0.1},
+            r"learning_rate: 0.1 given; allowed is a name, one of constant.*\(did you mean learning_rate.lr=0.1\?\)$",
+        ),
+        ({"task": "digits", "lr": 0.1}, r"lr: unknown key; .*\(did you mean learning_rate.lr\?\)$"),
+        ({"task": "digits", "n": 8}, r"n: unknown key; .*\(did you mean topology.n\?\)$"),
+        ({"task": "digits", "rho": 0.1}, r"rho: unknown key; .*\(did you mean gradient.rho\?\)$"),
         ({"task": "digits", "stepz": 3}, "stepz: unknown key; allowed are task, .* \\(did you mean steps\\?\\)"),
         (
             {"task": "digits", "model": {"widht": [3]}},

@@ -49,6 +49,15 @@ def test_a_configuration_reads_its_knobs() -> None:
         read({"task": "digits", "model": {"name": "net", "width": "a"}})
 
 
+@pytest.mark.usefixtures("own_parts")
+def test_a_knob_without_annotation_is_of_its_defaults_type() -> None:
+    dsgd.register("model", "bare")(from_torch(lambda shape, classes, hidden=16, bias=True: nn.Linear(64, classes)))
+    run = read({"task": "digits", "model": {"name": "bare", "hidden": 4}}).run
+    assert run.describe()["model"] == {"name": "bare", "hidden": 4, "bias": True, "smooth": False, "weights": None}
+    with pytest.raises(ValueError, match=r"model.hidden: 0.5 given; allowed is a whole number"):
+        read({"task": "digits", "model": {"name": "bare", "hidden": 0.5}})
+
+
 def test_weights_from_a_file_are_where_it_starts(small: Callable[..., Run], tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
@@ -129,6 +138,11 @@ def test_layers_of_these_kinds_that_stay_as_they_are_are_taken(layer: nn.Module)
         (lambda shape, classes, weights: nn.Identity(), "has an argument weights, which every model has already"),
         (lambda shape, classes, build: nn.Identity(), "has an argument build, which every model has already"),
         (lambda shape, classes, files: nn.Identity(), "has an argument files, which every model has already"),
+        (
+            lambda shape, classes, hidden: nn.Identity(),
+            "does not say of what type hidden is; annotate it, such as hidden",
+        ),
+        (lambda shape, classes, hidden=None: nn.Identity(), "does not say of what type hidden is; annotate it"),
     ],
 )
 def test_a_function_of_other_arguments_is_refused(factory: Any, message: str) -> None:

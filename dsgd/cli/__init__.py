@@ -389,6 +389,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not place_of(error):
+            raise  # completion for a shell ends so; a user's own part must not
         if os.environ.get("DSGD_DEBUG") and isinstance(error, Exception):
             raise
         status, lines = _told(error)

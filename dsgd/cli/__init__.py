@@ -394,8 +394,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        ends_itself = isinstance(error, SystemExit) and not place_of(error)  # as completion does, and no user's file
-        if ends_itself or (os.environ.get("DSGD_DEBUG") and isinstance(error, Exception)):
+        if isinstance(error, SystemExit) and not place_of(error):
+            raise  # completion for a shell ends so; a user's own part must not
+        if os.environ.get("DSGD_DEBUG") and isinstance(error, Exception):
             raise
         status, lines = _told(error)
         printed.say(*lines)

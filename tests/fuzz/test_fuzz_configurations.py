@@ -24,7 +24,7 @@ from guarded import Answer, answered, contents
 from dsgd.cli import estimates
 from dsgd.config.sweeps import read_sweep
 
-SAMPLE = 250
+SAMPLE = 180
 MANY = int(os.environ.get("DSGD_FUZZ", "10000"))
 FIRST = int(os.environ.get("DSGD_FUZZ_FROM", "0"))
 MOST_PARAMETERS, MOST_OF_A_KNOB = 200_000, 10_000  # of all replicas, of a run that is trained; samples, probes, pairs
@@ -115,7 +115,7 @@ def try_all(room: Path, numbers: range, train_one_in: int) -> Counter[str]:
 
 def test_a_sample_of_configurations_is_trained_or_refused_in_sentences(room: Path) -> None:
     counts = try_all(room, range(SAMPLE), train_one_in=2)
-    assert min(counts["refused"], counts["accepted"], counts["trained"]) > 5
+    assert min(counts["refused"], counts["accepted"], counts["trained"]) > 3
 
 
 @pytest.mark.slow

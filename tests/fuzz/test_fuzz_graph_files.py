@@ -16,7 +16,7 @@ from guarded import answered
 
 import topologies
 
-GARBLED = 400  # of each kind
+GARBLED = 200  # of each kind
 
 RING = nx.cycle_graph(5)
 

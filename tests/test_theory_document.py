@@ -21,7 +21,7 @@ def defined(path: str) -> frozenset[str]:
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef))
 
 
-@pytest.mark.parametrize(("path", "name"), NAMED, ids=": ".join)
+@pytest.mark.parametrize(("path", "name"), NAMED)
 def test_what_is_named_exists(path: str, name: str) -> None:
     assert name in defined(path)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dsgd.curvature import Spectrum, top_eigenvalues, trace_samples
-from dsgd.knobs import check_least
+from dsgd.knobs import check_least, check_most
 from dsgd.metrics.consensus import equal_up_to_rounding
 from dsgd.metrics.metric import Snapshot, Values, check_every
 from dsgd.metrics.probe_loss import ProbeLoss, named, probe_losses
@@ -45,6 +45,7 @@ class Curvature:
     def __post_init__(self) -> None:
         check_every(self.every)
         check_least(self, examples=1, eigenvalues=1)
+        check_most(self, eigenvalues=1000, probes=1_000_000)
         if self.probes < 0 or self.probes == 1:
             raise ValueError(f"probes is {self.probes}; it must be at least 2, or 0 for no trace")
 

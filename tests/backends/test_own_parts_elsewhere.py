@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dsgd import kept_runs, plugins
+from dsgd import kept_runs
 from dsgd.backends.local import LocalBackend
-from dsgd.backends.ray_actors import RayBackend
 from dsgd.results import read_history
 from dsgd.study import conduct, find_study
-from tests.backends.fleets import Make, close
 from tests.cli.small import SMALL
 from tests.conftest import Dsgd
 from tests.rows import near
@@ -87,20 +84,3 @@ def test_the_workers_of_a_study_know_the_parts_in_its_file(
     (own_files / "study.py").write_text(STUDY.replace("0.01", "0.02"))
     again = conduct(find_study(str(own_files / "study.py")), out=tmp_path / "out", backend=LocalBackend("cpu"))
     assert again["trained"] == 2
-
-
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A cluster of this test's own is started by the backend, in a home of its own."""
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-    monkeypatch.setenv("PYTHONPATH", str(Path(plugins.__file__).parents[1]))
-    return pytest.importorskip("ray")
-
-
-@pytest.mark.cluster
-def test_actors_and_tasks_of_a_cluster_know_them(ray: Any, small: Make, own_files: Path, tmp_path: Path) -> None:
-    run = small(gradient=plugins.load(own_files / "sign.py").Sign())
-    close(RayBackend(actors=2, device="cpu").train(run), LocalBackend("cpu").train(run))
-    study = find_study(str(own_files / "study.py"))
-    summary = conduct(study, out=tmp_path / "out", backend=RayBackend(device="cpu"))
-    assert (summary["runs"], summary["trained"]) == (2, 2)

@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 import torch
 
+from dsgd import plugins
 from dsgd.algorithms import ALGORITHMS
 from dsgd.backends import ray_cluster
+from dsgd.backends.local import LocalBackend
 from dsgd.backends.ray_actors import Actors, Needs, RayBackend
 from dsgd.backends.ray_cluster import keep_token_private
 from dsgd.backends.ray_probe import probe
@@ -30,7 +32,10 @@ from dsgd.gradients import GRADIENTS
 from dsgd.gradients.plain import Plain
 from dsgd.gradients.weight_diversity import WeightDiversity
 from dsgd.optimizers import AdamW
+from dsgd.study import conduct, find_study
 from tests.backends.fleets import SCHEDULES, Keeping, Kept, Make, Seen, close, combined, compared, undisturbed
+from tests.backends.test_own_parts_elsewhere import STUDY
+from tests.test_plugins import SIGN
 from tests.test_security import listening, tree
 
 LOOPBACK = {"0100007F", f"{0:024X}01000000", f"{0:016X}FFFF00000100007F"}  # 127.0.0.1, ::1, ::ffff:127.0.0.1
@@ -326,3 +331,14 @@ def _addresses(name: str) -> list[str]:
         except OSError:
             pass
     return [address for address in found if not address.startswith("127.") and address != "::1"]
+
+
+@pytest.mark.cluster
+@pytest.mark.usefixtures("cluster", "own_parts")
+def test_actors_and_tasks_know_the_users_own_files(small: Make, tmp_path: Path) -> None:
+    (tmp_path / "sign.py").write_text(SIGN)
+    (tmp_path / "study.py").write_text(STUDY)
+    run = small(gradient=plugins.load(tmp_path / "sign.py").Sign())
+    close(RayBackend(actors=2, device="cpu").train(run), LocalBackend("cpu").train(run))
+    summary = conduct(find_study(str(tmp_path / "study.py")), out=tmp_path / "out", backend=RayBackend(device="cpu"))
+    assert (summary["runs"], summary["trained"]) == (2, 2)

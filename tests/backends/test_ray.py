@@ -196,7 +196,7 @@ def test_a_task_whose_worker_is_killed_is_tried_again(small: Make) -> None:
     runs, struck = [small(n=4, steps=6000, measure_every=6000), diverging], list[int]()
 
     def kill() -> None:
-        while not (found := workers(b"ray::recorded")):
+        while not (found := workers(b"ray::_recorded")):
             time.sleep(0.01)
         struck.extend(found)
         for pid in found:
